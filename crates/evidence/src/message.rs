@@ -1,0 +1,139 @@
+//! A sentence not yet spoken: a stable code and its fields.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// The language that people are spoken to in. Logs and JSON keys stay English.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Spanish, as spoken in Argentina.
+    Es,
+}
+
+/// A stable identifier such as `access.public-grant`, with its sentence in each language.
+///
+/// The constants are made by `build.rs` from `locales/`; see [`text`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Code {
+    id: &'static str,
+    en: &'static str,
+    es: &'static str,
+}
+
+/// All codes, one module for each file in `locales/en`.
+#[allow(missing_docs)]
+pub mod text {
+    use super::Code;
+    include!(concat!(env!("OUT_DIR"), "/text.rs"));
+}
+
+impl Code {
+    /// The identifier, for machines and documentation.
+    pub fn id(self) -> &'static str {
+        self.id
+    }
+
+    /// Starts a message of this code.
+    pub fn message(self) -> Message {
+        Message { code: self, fields: BTreeMap::new() }
+    }
+
+    /// A message of this code with its first field.
+    pub fn with(self, field: &'static str, value: impl fmt::Display) -> Message {
+        self.message().with(field, value)
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// A code with the values of its fields. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Message {
+    code: Code,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Message {
+    /// Adds a field.
+    pub fn with(mut self, field: &'static str, value: impl fmt::Display) -> Self {
+        self.fields.insert(field, value.to_string());
+        self
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The fields by name.
+    pub fn fields(&self) -> &BTreeMap<&'static str, String> {
+        &self.fields
+    }
+
+    /// The sentence in a language.
+    pub fn say(&self, language: Language) -> String {
+        let sentence = match language {
+            Language::En => self.code.en,
+            Language::Es => self.code.es,
+        };
+        fill(sentence, &self.fields)
+    }
+}
+
+impl From<Code> for Message {
+    fn from(code: Code) -> Self {
+        code.message()
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.say(Language::En))
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("code", self.code.id)?;
+        map.serialize_entry("text", &self.to_string())?;
+        map.serialize_entry("fields", &self.fields)?;
+        map.end()
+    }
+}
+
+/// Replaces each `{name}` by its field; a field that was not given stays visible as `{name}`.
+fn fill(sentence: &str, fields: &BTreeMap<&'static str, String>) -> String {
+    let mut out = String::with_capacity(sentence.len() + 32);
+    let mut rest = sentence;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        let Some((name, tail)) = after.split_once('}') else {
+            out.push('{');
+            rest = after;
+            break;
+        };
+        match fields.get(name) {
+            Some(value) => out.push_str(value),
+            None => {
+                debug_assert!(false, "no field {name} for: {sentence}");
+                out.push('{');
+                out.push_str(name);
+                out.push('}');
+            }
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
