@@ -1,0 +1,17 @@
+"""`flask db seed [ENV]`: the seeds of migrations/seeds, applied and recorded by obyra-db."""
+
+import subprocess
+
+import click
+from flask_migrate.cli import db as database_commands
+
+
+@click.command("seed")
+@click.argument("environment", envvar="OBYRA_DB_ENV")
+def seed(environment: str) -> None:
+    """Apply the seeds of ENVIRONMENT (default: $OBYRA_DB_ENV)."""
+    raise SystemExit(subprocess.call(["obyra-db", "seed", "apply", environment, "--yes"]))
+
+
+def register() -> None:
+    database_commands.add_command(seed)
