@@ -5,14 +5,24 @@
 //! person passes through a [`Message`], so that its code stays stable and its sentence
 //! is made only where it is printed.
 
+mod duration;
 mod failure;
 mod finding;
+mod ledger;
 mod message;
 mod progress;
 mod record;
+mod redact;
+pub mod render;
 
+pub use duration::HumanDuration;
 pub use failure::{Exit, Failure};
 pub use finding::{Finding, Place, Severity};
+pub use ledger::{Entry, Filter, GENESIS, Ledger, Verified};
 pub use message::{Code, Language, Message, text};
 pub use progress::{Progress, Quiet};
 pub use record::{Outcome, Record};
+pub use redact::{MASK, scrub};
+
+/// What every room returns: a value, or the one shape of an error.
+pub type Result<T> = std::result::Result<T, Failure>;
