@@ -1,0 +1,175 @@
+//! One attempt at one address: the encryption that sslmode asks for, then who the server is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use obyra_evidence::{Failure, text};
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::{Config, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::refusal::{self, Refusal};
+use super::{Driver, Limits, Session};
+use crate::conninfo::{ChannelBinding, Conninfo, Host, SslMode};
+use crate::{Result, ServerVersion, sql_failure};
+
+const APPLICATION_NAME: &str = "obyra-db";
+
+/// What kind of server answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub in_recovery: bool,
+    pub read_only: bool,
+}
+
+/// One address of one host of the target.
+pub(super) struct Attempt<'a> {
+    pub target: &'a Conninfo,
+    pub host: &'a Host,
+    /// None for a Unix socket.
+    pub address: Option<IpAddr>,
+    pub tls: &'a MakeRustlsConnect,
+    pub limits: Limits,
+}
+
+/// The addresses of a host, in the resolver's order. A socket has none, and is one attempt.
+pub(super) async fn addresses(host: &Host) -> Result<Vec<Option<IpAddr>>> {
+    if host.socket_dir().is_some() {
+        return Ok(vec![None]);
+    }
+    if host.address.is_some() {
+        return Ok(vec![host.address]);
+    }
+    let found = tokio::net::lookup_host((host.name.as_str(), host.port)).await.map_err(|e| {
+        Failure::new(text::postgres::NAME_UNKNOWN.with("host", &host.name))
+            .because(e)
+            .mended_by(text::postgres::MEND_NAME_UNKNOWN)
+    })?;
+    Ok(found.map(|address: SocketAddr| Some(address.ip())).collect())
+}
+
+impl Attempt<'_> {
+    /// Connects, encrypted or not as sslmode allows, in its order.
+    pub(super) async fn run(&self) -> std::result::Result<(Session, Kind), Refusal> {
+        let ways = self.ways();
+        let mut first_refusal = None;
+        for (nth, &encrypted) in ways.iter().enumerate() {
+            match self.connect(encrypted).await {
+                Ok(connected) => return Ok(connected),
+                Err(refusal) if refusal.is_about_encryption && nth + 1 < ways.len() => {
+                    first_refusal.get_or_insert(refusal);
+                }
+                // When both ways fail, the first says more of what was wanted.
+                Err(refusal) => return Err(first_refusal.unwrap_or(refusal)),
+            }
+        }
+        unreachable!("every sslmode has a way")
+    }
+
+    /// Whether to encrypt: the first way, and the second if the first is refused.
+    fn ways(&self) -> &'static [bool] {
+        // Like libpq: no TLS through a Unix socket, whatever sslmode says.
+        if self.host.socket_dir().is_some() {
+            return &[false];
+        }
+        match self.target.ssl_mode() {
+            SslMode::Disable => &[false],
+            SslMode::Allow => &[false, true],
+            SslMode::Prefer => &[true, false],
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[true],
+        }
+    }
+
+    async fn connect(&self, encrypted: bool) -> std::result::Result<(Session, Kind), Refusal> {
+        let establish = self.establish(encrypted);
+        match self.target.connect_timeout() {
+            Some(limit) => match tokio::time::timeout(limit, establish).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(refusal::too_slow(self, limit)),
+            },
+            None => establish.await,
+        }
+    }
+
+    async fn establish(&self, encrypted: bool) -> std::result::Result<(Session, Kind), Refusal> {
+        let (client, connection) = self
+            .config(encrypted)
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| refusal::refusal(self, encrypted, &error))?;
+        let driver = Driver::start(connection);
+        let mut session =
+            Session { client, version: ServerVersion(0), in_recovery: false, encrypted, driver };
+        let kind = self.greet(&mut session).await.map_err(Refusal::other)?;
+        if session.version.major() < ServerVersion::OLDEST {
+            return Err(Refusal::other(refusal::too_old(self, session.version)));
+        }
+        Ok((session, kind))
+    }
+
+    fn config(&self, encrypted: bool) -> Config {
+        let mut config = Config::new();
+        match (self.host.socket_dir(), self.address) {
+            (Some(dir), _) => config.host_path(dir),
+            (None, Some(address)) => config.host(&self.host.name).hostaddr(address),
+            (None, None) => config.host(&self.host.name),
+        };
+        config
+            .port(self.host.port)
+            .user(self.target.user())
+            .dbname(self.target.database())
+            .application_name(self.target.application_name().unwrap_or(APPLICATION_NAME))
+            // A server behind NAT forgets us during a long statement unless we speak up.
+            .keepalives_idle(Duration::from_secs(60))
+            .ssl_mode(if encrypted { DriverSslMode::Require } else { DriverSslMode::Disable })
+            .channel_binding(match self.target.tls().channel_binding {
+                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+            });
+        if let Some(password) = self.target.password() {
+            use secrecy::ExposeSecret as _;
+            config.password(password.expose_secret());
+        }
+        if let Some(options) = self.target.options() {
+            config.options(options);
+        }
+        config
+    }
+
+    /// Sets the limits and asks the server what it is, in one round trip. `SET` rather than
+    /// start-up options, since poolers refuse those.
+    async fn greet(&self, session: &mut Session) -> Result<Kind> {
+        let greeting = format!(
+            "SET lock_timeout = {}; SET statement_timeout = {}; \
+             SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.pg_is_in_recovery(), \
+                    pg_catalog.current_setting('transaction_read_only') = 'on'",
+            milliseconds(self.limits.lock_timeout),
+            milliseconds(self.limits.statement_timeout),
+        );
+        let what = || text::postgres::GREETING.with("server", self.host);
+        let answer = match session.simple_query(&greeting).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(session.failure(what(), &error).await),
+        };
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let row = row.ok_or_else(|| Failure::new(what()))?;
+        let version = field(row, 0).map_err(|e| sql_failure(what(), &e))?;
+        session.version = ServerVersion(version.parse().map_err(|e| Failure::new(what()).because(e))?);
+        let is_true = |nth| field(row, nth).map(|value| value == "t").map_err(|e| sql_failure(what(), &e));
+        session.in_recovery = is_true(1)?;
+        Ok(Kind { in_recovery: session.in_recovery, read_only: session.in_recovery || is_true(2)? })
+    }
+}
+
+fn field(row: &SimpleQueryRow, nth: usize) -> std::result::Result<&str, tokio_postgres::Error> {
+    Ok(row.try_get(nth)?.unwrap_or_default())
+}
+
+/// Zero is for ever; a limit below the server's unit must not become that.
+fn milliseconds(limit: Option<Duration>) -> u128 {
+    limit.map_or(0, |limit| limit.as_millis().max(1))
+}

@@ -1,0 +1,102 @@
+//! TLS with libpq's meaning of each sslmode.
+
+mod verifier;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use obyra_evidence::{Failure, text};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::conninfo::{Conninfo, RootCertificate, SslMode, TlsWish};
+use crate::Result;
+use verifier::{Demand, Verifier};
+
+/// What makes a TLS stream for this target. The provider is named here, so that nothing
+/// depends on what else in the process chose a default.
+pub(crate) fn connector(target: &Conninfo) -> Result<MakeRustlsConnect> {
+    let wish = target.tls();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = verifier(wish, &provider)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Failure::new(text::postgres::TLS_SETUP).because(e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = match own_certificate(wish)? {
+        Some((chain, key)) => config
+            .with_client_auth_cert(chain, key)
+            .map_err(|e| Failure::new(text::postgres::CLIENT_CERTIFICATE).because(e))?,
+        None => config.with_no_client_auth(),
+    };
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn verifier(wish: &TlsWish, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
+    let roots = match &wish.root {
+        _ if wish.mode == SslMode::Disable => None,
+        Some(RootCertificate::File(file)) => Some(roots_in(file)?),
+        Some(RootCertificate::System) => Some(system_roots()?),
+        None => None,
+    };
+    let demand = match (wish.mode, roots) {
+        (SslMode::VerifyFull, Some(roots)) => Demand::ChainAndName(roots),
+        // Like libpq: a root certificate is there to be used, whatever the mode says.
+        (_, Some(roots)) => Demand::Chain(roots),
+        (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
+            return Err(Failure::usage(text::postgres::NO_ROOT_CERTIFICATE.with("mode", wish.mode))
+                .mended_by(text::postgres::MEND_ROOT_CERTIFICATE));
+        }
+        (_, None) => Demand::Nothing,
+    };
+    Ok(Verifier::new(demand, provider.signature_verification_algorithms))
+}
+
+fn roots_in(file: &Path) -> Result<RootCertStore> {
+    let unusable = || Failure::usage(text::postgres::ROOT_CERTIFICATE.with("file", file.display()));
+    let certificates = certificates_in(file).map_err(|e| unusable().because(e))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|e| unusable().because(e))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable().because("no certificate in PEM form"));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        return Err(Failure::new(text::postgres::NO_SYSTEM_ROOTS).because(why));
+    }
+    Ok(roots)
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn own_certificate(wish: &TlsWish) -> Result<Option<Identity>> {
+    let (certificate, key) = match (&wish.certificate, &wish.key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ => return Err(Failure::usage(text::postgres::CERTIFICATE_WITHOUT_KEY)),
+    };
+    let unusable =
+        |file: &Path| Failure::usage(text::postgres::CLIENT_CERTIFICATE_FILE.with("file", file.display()));
+    let chain = certificates_in(certificate).map_err(|e| unusable(certificate).because(e))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key).because(e))?;
+    Ok(Some((chain, key)))
+}
+
+fn certificates_in(
+    file: &Path,
+) -> std::result::Result<Vec<CertificateDer<'static>>, rustls_pki_types::pem::Error> {
+    CertificateDer::pem_file_iter(file)?.collect()
+}
