@@ -3,8 +3,8 @@
 import logging
 
 from flask import Blueprint, render_template
-from sqlalchemy.exc import DBAPIError
-from werkzeug.exceptions import HTTPException
+from sqlalchemy.exc import DataError, DBAPIError
+from werkzeug.exceptions import BadRequest, HTTPException
 
 log = logging.getLogger(__name__)
 
@@ -15,8 +15,13 @@ NO_ORGANIZATIONS = {
 }
 UNREACHABLE = {
     "title": "No se pudo conectar con la base de datos",
-    "advice": "Revisá DATABASE_URL y que el servidor esté en marcha.",
+    "advice": "Revisá DATABASE_URL, la contraseña (pudo haber rotado) y que el servidor esté en marcha.",
     "command": "obyra-db status",
+}
+NOT_ALLOWED = {
+    "title": "El rol de la aplicación no tiene permiso para eso",
+    "advice": "Los privilegios no son los de la estrategia.",
+    "command": "obyra-db plan dev",
 }
 BY_SQLSTATE = {
     "42P01": {
@@ -24,25 +29,19 @@ BY_SQLSTATE = {
         "advice": "Falta ejecutar las migraciones, o el search_path del rol no apunta al esquema de la aplicación.",
         "command": "flask db upgrade",
     },
-    "42501": {
-        "title": "El rol de la aplicación no tiene permiso para eso",
-        "advice": "Los privilegios no son los de la estrategia.",
-        "command": "obyra-db plan dev",
-    },
-    "28P01": {
-        "title": "La base rechazó la contraseña",
-        "advice": "La contraseña pudo haber rotado: volvé a cargar las credenciales.",
-        "command": "obyra-db url dev --as obyra_app",
-    },
+    "42501": NOT_ALLOWED,
+    "25006": NOT_ALLOWED,
 }
 UNEXPECTED = {
     "title": "La base de datos no aceptó la operación",
     "advice": "No se guardó nada. El detalle está en el registro de la aplicación.",
     "command": "",
 }
+IN_GENERAL = {404: "Esa página no existe.", 405: "Esa página no acepta ese tipo de pedido."}
 
 
 def register(blueprint: Blueprint) -> None:
+    blueprint.app_errorhandler(DataError)(data_page)
     blueprint.app_errorhandler(DBAPIError)(database_page)
     blueprint.app_errorhandler(HTTPException)(http_page)
 
@@ -59,5 +58,12 @@ def database_page(error: DBAPIError):
     return render_template("message.html", **explain(error)), 503
 
 
+def data_page(error: DataError):
+    log.warning("refused by the database: %s", error.orig)
+    return http_page(BadRequest("Un valor del pedido no es aceptable."))
+
+
 def http_page(error: HTTPException):
-    return render_template("message.html", title=error.description, advice="", command=""), error.code
+    ours = error.description != type(error).description
+    title = error.description if ours else IN_GENERAL.get(error.code, "No se pudo atender el pedido.")
+    return render_template("message.html", title=title, advice="", command=""), error.code

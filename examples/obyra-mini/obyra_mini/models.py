@@ -92,7 +92,7 @@ class Project(db.Model):
     starts_on: Mapped[date | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    budgets: Mapped[list["Budget"]] = relationship(back_populates="project", order_by="Budget.id")
+    budgets: Mapped[list["Budget"]] = relationship(back_populates="project", order_by="Budget.name")
 
 
 class Budget(db.Model):

@@ -1,5 +1,6 @@
 """`flask db seed [ENV]`: the seeds of migrations/seeds, applied and recorded by obyra-db."""
 
+import shutil
 import subprocess
 
 import click
@@ -10,6 +11,8 @@ from flask_migrate.cli import db as database_commands
 @click.argument("environment", envvar="OBYRA_DB_ENV")
 def seed(environment: str) -> None:
     """Apply the seeds of ENVIRONMENT (default: $OBYRA_DB_ENV)."""
+    if shutil.which("obyra-db") is None:
+        raise click.ClickException("obyra-db is not on the PATH")
     raise SystemExit(subprocess.call(["obyra-db", "seed", "apply", environment, "--yes"]))
 
 

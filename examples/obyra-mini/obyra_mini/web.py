@@ -24,7 +24,7 @@ RECENT_ENTRIES = 6
 
 @pages.get("/")
 def home():
-    first = db.session.scalar(select(Organization).order_by(Organization.name).limit(1))
+    first = db.session.scalar(select(Organization).order_by(Organization.id).limit(1))
     if first is None:
         return render_template("message.html", **friendly.NO_ORGANIZATIONS), 503
     return redirect(url_for("pages.organization", slug=first.slug))
@@ -39,7 +39,7 @@ def organization(slug: str):
     return render_template(
         "organization.html",
         organization=chosen,
-        organizations=db.session.scalars(select(Organization).order_by(Organization.name)).all(),
+        organizations=db.session.scalars(select(Organization).order_by(Organization.id)).all(),
         projects=projects,
         totals=totals(projects),
         entries=db.session.scalars(
