@@ -22,7 +22,7 @@ pub use ledger::{Entry, Filter, GENESIS, Ledger, Verified};
 pub use message::{Code, Language, Message, text};
 pub use progress::{Progress, Quiet};
 pub use record::{Outcome, Record};
-pub use redact::{MASK, scrub};
+pub use redact::{MASK, scrub, scrub_credentials};
 
 /// What every room returns: a value, or the one shape of an error.
 pub type Result<T> = std::result::Result<T, Failure>;

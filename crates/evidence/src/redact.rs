@@ -1,7 +1,8 @@
 //! Takes known secrets out of what a server or a tool said, before it is shown or recorded.
 //!
-//! A secret may come back as it is, percent-encoded in a URL, behind backslashes in JSON or a
-//! connection string, or with doubled quotes in SQL. Each of these readings is searched.
+//! A known secret may come back as it is, percent-encoded in a URL, behind backslashes in JSON or a
+//! connection string, or with doubled quotes in SQL. Each of these readings is searched. Of a
+//! password that nobody passed in, only the usual shapes can be recognised.
 
 use std::ops::Range;
 
@@ -25,6 +26,66 @@ pub fn scrub(text: &str, secrets: &[&str]) -> String {
     }
     found.sort_by_key(|range: &Range<usize>| range.start);
     mask(text, &found)
+}
+
+/// `text` without what looks like a password: in a URL, in `password=…`, in SQL's `PASSWORD '…'`.
+///
+/// This is a second net, for text whose secrets are not known: a line of a file, an echoed statement.
+pub fn scrub_credentials(text: &str) -> String {
+    let mut found: Vec<Range<usize>> = url_passwords(text).chain(named_passwords(text)).collect();
+    found.sort_by_key(|range| range.start);
+    mask(text, &found)
+}
+
+fn url_passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, separator)| {
+        let start = at + separator.len();
+        let rest = &text[start..];
+        let token = &rest[..rest.find(|c: char| c.is_whitespace() || "\"'<>`".contains(c)).unwrap_or(rest.len())];
+        // A careless password may itself hold an @: the last one ends it.
+        let end = token.rfind('@')?;
+        let colon = token[..end].find(':')?;
+        (colon + 1 < end).then(|| start + colon + 1..start + end)
+    })
+}
+
+fn named_passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let lower = text.to_ascii_lowercase();
+    let names = ["password", "passwd", "contraseña"];
+    let ends: Vec<usize> =
+        names.iter().flat_map(|name| lower.match_indices(name).map(|(at, n)| at + n.len())).collect();
+    ends.into_iter().filter_map(|end| value_after(text, end))
+}
+
+/// The value that a name ending at `end` is given: after `=`, after `:` in JSON, or quoted in SQL.
+fn value_after(text: &str, end: usize) -> Option<Range<usize>> {
+    let rest = &text[end..];
+    let unquoted = rest.strip_prefix(['"', '\'']);
+    let spaced = unquoted.unwrap_or(rest).trim_start();
+    let value = match spaced.chars().next()? {
+        '=' => spaced[1..].trim_start(),
+        ':' if unquoted.is_some() => spaced[1..].trim_start(),
+        '\'' if spaced.len() < rest.len() => spaced,
+        _ => return None,
+    };
+    let start = text.len() - value.len();
+    let length = match value.chars().next()? {
+        quote @ ('"' | '\'') => return quoted(value, quote).map(|inner| start + inner.start..start + inner.end),
+        _ => value.find(|c: char| c.is_whitespace() || "&,;\"'".contains(c)).unwrap_or(value.len()),
+    };
+    (length > 0).then(|| start..start + length)
+}
+
+/// What stands between the quotes; to the end of the text where the closing one is missing.
+fn quoted(value: &str, quote: char) -> Option<Range<usize>> {
+    let mut escaped = false;
+    let end = value[1..].find(|c| {
+        let ends = c == quote && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    let inner = 1..end.map_or(value.len(), |end| end + 1);
+    (!inner.is_empty()).then_some(inner)
 }
 
 /// The secret itself, and those of its lines that are long enough to give something away.
@@ -146,5 +207,37 @@ mod tests {
     fn each_line_of_a_key_is_secret() {
         let key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n";
         assert_eq!(scrub("bad line: MIIEvQIBADANBgkq!", &[key]), "bad line: ***!");
+    }
+
+    #[test]
+    fn finds_the_usual_shapes_of_a_password() {
+        for (text, expected) in [
+            ("postgres://u:p@ss@h/db", "postgres://u:***@h/db"),
+            ("url = \"postgresql://u:x@h\" # ok", "url = \"postgresql://u:***@h\" # ok"),
+            ("host=h password=x dbname=d", "host=h password=*** dbname=d"),
+            ("password = 'a \\' b' port=1", "password = '***' port=1"),
+            ("PGPASSWORD=x psql", "PGPASSWORD=*** psql"),
+            ("{\"password\": \"x\"}", "{\"password\": \"***\"}"),
+            ("ALTER ROLE a PASSWORD 'x'", "ALTER ROLE a PASSWORD '***'"),
+            ("la contraseña=x", "la contraseña=***"),
+            ("?password=x&sslmode=require", "?password=***&sslmode=require"),
+        ] {
+            assert_eq!(scrub_credentials(text), expected);
+        }
+    }
+
+    #[test]
+    fn prose_about_passwords_stays() {
+        for text in [
+            "password authentication failed for user \"u\"",
+            "wrong password: try again",
+            "postgres://u@h:5432/db",
+            "https://example.org/a",
+            "password",
+            "password=",
+            "",
+        ] {
+            assert_eq!(scrub_credentials(text), text);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Place;
+use crate::{Place, scrub_credentials};
 
 /// Where the text of a file comes from: [`from_disk`], or a map in tests. `None` shows no line.
 pub type Sources<'a> = &'a dyn Fn(&Path) -> Option<String>;
@@ -33,15 +33,11 @@ pub(super) fn excerpt(place: &Place, sources: Sources<'_>) -> String {
     out
 }
 
-/// Whether a line of a configuration file looks as if it held a password. Such a line is exactly
-/// what a finding may point at, and must not reach a terminal or a CI log.
+/// Whether a line looks as if it held a secret. Such a line is exactly what a finding may point at,
+/// and must not reach a terminal or a CI log.
 fn may_hold_a_secret(line: &str) -> bool {
-    let line = line.to_lowercase();
-    let names = ["password", "passwd", "pgpass", "secret", "token", "contraseña", "api_key", "apikey"];
-    let in_url = line.split("://").skip(1).any(|rest| {
-        let authority = rest.split(['/', '?', '#', ' ', '"', '\'']).next().unwrap_or(rest);
-        // A password may itself hold the characters that end an authority; then `@` comes later.
-        authority.contains('@') && authority.contains(':') || rest.contains('@') && rest.contains(':')
-    });
-    in_url || names.iter().any(|name| line.split_once(name).is_some_and(|(_, after)| after.contains('=')))
+    let names = ["password", "passwd", "secret", "token", "contraseña", "clave", "api_key", "apikey"];
+    let key = line.split_once('=').map(|(key, _)| key.to_lowercase());
+    let named = key.is_some_and(|key| names.iter().any(|name| key.contains(name)));
+    named || scrub_credentials(line) != line
 }

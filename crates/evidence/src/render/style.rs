@@ -76,10 +76,14 @@ impl Mark {
 
     /// The word, coloured, and padded to the longest mark so that columns align.
     pub fn column(self, language: Language, style: Style) -> String {
-        let width = Mark::ALL.iter().map(|mark| mark.word(language).chars().count()).max().unwrap_or(0);
         let word = self.word(language);
-        let padding = " ".repeat(width - word.chars().count());
+        let padding = " ".repeat(Mark::width(language) - word.chars().count());
         style.paint(self.tone(), &word) + &padding
+    }
+
+    /// The width of that column in characters.
+    pub fn width(language: Language) -> usize {
+        Mark::ALL.iter().map(|mark| mark.word(language).chars().count()).max().unwrap_or(0)
     }
 
     fn tone(self) -> Tone {
