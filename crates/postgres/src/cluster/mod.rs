@@ -5,13 +5,26 @@
 //! and never runs as root.
 
 mod embedded;
+mod endpoint;
+mod fetch;
+mod files;
+mod initdb;
 mod install;
+mod layout;
+mod lock;
+mod processes;
+mod server;
+mod settings;
+mod start;
+mod template;
 mod temporary;
 mod testing;
+mod tls_files;
+mod tools;
 mod user;
 
 pub use embedded::{Embedded, EmbeddedSpec, State};
 pub use install::{Installation, Search};
 pub use temporary::{TemporaryCluster, TemporaryOptions};
-pub use testing::{for_tests, for_tests_version, for_tests_with};
+pub use testing::{cache_for_tests, for_tests, for_tests_version, for_tests_with, installation_for_tests};
 pub use user::{Purpose, reachable_dir};

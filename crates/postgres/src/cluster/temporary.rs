@@ -1,27 +1,49 @@
-//! skeleton
-use std::path::Path;
+//! Temporary clusters, for tests and gates: ready in a fraction of a second, gone when dropped, and
+//! swept by the next one if the program was killed.
 
-use obyra_evidence::Failure;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::Installation;
-use crate::Conninfo;
+use super::install::Installation;
+use super::layout::Layout;
+use super::lock::FileLock;
+use super::server::{self, Stop};
+use super::start::{self, Lifetime, Running, Starting};
+use super::user::{ServerUser, private_root};
+use super::{endpoint, files, settings, template, tls_files};
+use crate::{Conninfo, Result};
+
+/// What the names of temporary clusters begin with.
+const PREFIX: &str = "t-";
 
 /// What a temporary cluster has beyond a private socket.
 #[derive(Clone, Debug, Default)]
 pub struct TemporaryOptions {
-    /// Loopback port with TLS, as an embedded cluster has it.
+    /// A loopback port with TLS, as an embedded cluster has it.
     pub tls: bool,
-    /// Server settings beyond the usual ones.
+    /// Server settings beyond the usual ones; `fsync`, `full_page_writes` and `synchronous_commit`
+    /// are off unless given here.
     pub settings: Vec<(String, String)>,
+    /// Lines of `pg_hba.conf` that come before the usual ones.
+    pub hba: Vec<String>,
 }
 
 /// A cluster that is gone when this value is dropped.
+///
+/// All of one installation share a system identifier: they are copies of one initdb.
 #[derive(Debug)]
-pub struct TemporaryCluster {}
+pub struct TemporaryCluster {
+    // In the order of their end: the server before its folder.
+    _server: Running,
+    room: Room,
+    installation: Installation,
+    admin: Conninfo,
+    loopback: Conninfo,
+}
 
 impl TemporaryCluster {
-    /// Starts one from the cached initdb, reachable over its private socket only.
-    pub async fn start(installation: &Installation, cache: &Path) -> Result<TemporaryCluster, Failure> {
+    /// Starts one that is reached over its private socket only.
+    pub async fn start(installation: &Installation, cache: &Path) -> Result<TemporaryCluster> {
         Self::start_with(installation, cache, &TemporaryOptions::default()).await
     }
 
@@ -30,23 +52,114 @@ impl TemporaryCluster {
         installation: &Installation,
         cache: &Path,
         options: &TemporaryOptions,
-    ) -> Result<TemporaryCluster, Failure> {
-        let _ = (installation, cache, options);
-        unimplemented!()
+    ) -> Result<TemporaryCluster> {
+        let user = ServerUser::choose()?;
+        let room = Room::claim(&user).await?;
+        let layout = &room.layout;
+        let password = template::copy_to(&layout.data(), installation, cache, &user).await?;
+        if options.tls {
+            tls_files::install(layout, &user)?;
+        }
+        let settings = [settings::not_durable(), options.settings.clone()].concat();
+        let starting = Starting {
+            layout,
+            user: &user,
+            installation,
+            hba: &options.hba,
+            settings: &settings,
+            loopback: options.tls,
+        };
+        // Without loopback the port only names the socket in a folder of its own.
+        let preferred = if options.tls { None } else { Some(5432) };
+        let server = starting.start(preferred, Lifetime::Ours).await?;
+        let port = server.port;
+        let admin = endpoint::socket(&start::socket_dir(layout, &user)?, port, &password)?;
+        let loopback =
+            if options.tls { endpoint::loopback(&layout.ca(), port, &password)? } else { admin.clone() };
+        Ok(TemporaryCluster { _server: server, room, installation: installation.clone(), admin, loopback })
     }
 
     /// The superuser over the private socket.
     pub fn admin(&self) -> Conninfo {
-        unimplemented!()
+        self.admin.clone()
     }
 
-    /// The superuser over loopback TLS, `verify-full` against the cluster's own CA; the socket's if without TLS.
+    /// The superuser over loopback TLS, verified against the cluster's own authority; over the
+    /// socket if it was started without TLS.
     pub fn loopback(&self) -> Conninfo {
-        unimplemented!()
+        self.loopback.clone()
     }
 
     /// Its programs.
     pub fn installation(&self) -> &Installation {
-        unimplemented!()
+        &self.installation
+    }
+
+    /// The folder of all that it has.
+    pub fn dir(&self) -> &Path {
+        &self.room.layout.root
+    }
+
+    /// The certificate of the cluster's own authority, if it has TLS.
+    pub fn ca_file(&self) -> PathBuf {
+        self.room.layout.ca()
+    }
+
+    /// What the server says.
+    pub fn log_file(&self) -> PathBuf {
+        self.room.layout.log()
+    }
+}
+
+/// A folder that is ours while we live: its lock says so, and the kernel lets go of it for us.
+#[derive(Debug)]
+struct Room {
+    layout: Layout,
+    _owner: FileLock,
+}
+
+impl Room {
+    /// Makes one, and sweeps those whose owners died.
+    async fn claim(user: &ServerUser) -> Result<Room> {
+        let root = private_root(user)?;
+        let (room, dead) = {
+            // A folder and its lock come to be under this one, lest they be swept in between.
+            let _claiming = FileLock::acquire(&root.join("lock")).await?;
+            (Room::make(&root)?, Room::dead(&root))
+        };
+        for (layout, _owner) in dead {
+            // What cannot be stopped or removed now is left to the next start.
+            if server::stop(&layout, user, Stop::Immediate).await.is_ok() {
+                let _ = files::remove_tree(&layout.root);
+            }
+        }
+        Ok(room)
+    }
+
+    fn make(root: &Path) -> Result<Room> {
+        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(root);
+        let layout = Layout::new(made.map_err(|e| files::failed(root, &e))?.keep());
+        files::set_mode(&layout.root, 0o711)?;
+        let owner = FileLock::try_acquire(&layout.lock())?;
+        let owner = owner.ok_or_else(|| files::failed(&layout.root, &std::io::ErrorKind::ResourceBusy.into()))?;
+        Ok(Room { layout, _owner: owner })
+    }
+
+    fn dead(root: &Path) -> Vec<(Layout, FileLock)> {
+        let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
+        entries
+            .filter_map(|entry| {
+                let entry = entry.ok().filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX))?;
+                let layout = Layout::new(entry.path());
+                let owner = FileLock::try_acquire(&layout.lock()).ok()??;
+                Some((layout, owner))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = files::remove_tree(&self.layout.root);
     }
 }

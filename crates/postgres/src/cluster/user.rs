@@ -1,9 +1,96 @@
-//! skeleton
+//! As whom PostgreSQL runs, and which folders that user can reach.
+//!
+//! PostgreSQL refuses to run as root. When this program does, servers run as `postgres`, else as
+//! the user behind `sudo`, else as `nobody`; a clone in `/root` is out of their reach, so their
+//! files then live elsewhere.
+
+use std::fs::Metadata;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
-use obyra_evidence::Failure;
+use obyra_evidence::{Failure, text};
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::process::{getegid, geteuid};
+use sha2::{Digest as _, Sha256};
 
-/// What a folder is for; decides where it goes when the wanted place cannot be reached.
+use super::files;
+use crate::Result;
+
+/// `sun_path` holds 107 bytes and a zero; `/.s.PGSQL.65535` takes 16 of them.
+pub(super) const SOCKET_DIR_BYTES_MAX: usize = 107 - 16;
+
+/// The user as whom PostgreSQL runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerUser {
+    pub(super) name: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Whether it is another than the user of this process, which is root then.
+    pub(super) switched: bool,
+}
+
+impl ServerUser {
+    /// The user of this process, or who stands in for root.
+    pub(super) fn choose() -> Result<ServerUser> {
+        let uid = geteuid().as_raw();
+        if uid != 0 {
+            let gid = getegid().as_raw();
+            return Ok(ServerUser { name: uid.to_string(), uid, gid, switched: false });
+        }
+        let passwd = files::read(Path::new("/etc/passwd"))?.unwrap_or_default();
+        stand_in(&passwd, env::var("SUDO_UID").ok().as_deref()).ok_or_else(|| {
+            Failure::new(text::cluster::NO_ORDINARY_USER).mended_by(text::cluster::NO_ORDINARY_USER_MEND)
+        })
+    }
+
+    /// Gives a file or folder to this user.
+    pub(super) fn own(&self, path: &Path) -> Result<()> {
+        if !self.switched {
+            return Ok(());
+        }
+        chown(path, Some(self.uid), Some(self.gid)).map_err(|e| files::failed(path, &e))
+    }
+
+    /// Whether this user can enter the folder, or the nearest one above it that exists.
+    pub(super) fn can_reach(&self, path: &Path) -> bool {
+        if !self.switched {
+            return true;
+        }
+        let Ok(existing) = nearest_existing(path).canonicalize() else { return false };
+        existing.ancestors().all(|dir| fs::metadata(dir).is_ok_and(|m| !m.is_dir() || self.may_enter(&m)))
+    }
+
+    /// By the mode alone: an access control list may allow more, and then we only are too careful.
+    fn may_enter(&self, dir: &Metadata) -> bool {
+        let bit = if dir.uid() == self.uid {
+            0o100
+        } else if dir.gid() == self.gid {
+            0o010
+        } else {
+            0o001
+        };
+        dir.mode() & bit != 0
+    }
+}
+
+/// Who runs servers for root.
+fn stand_in(passwd: &str, sudo_uid: Option<&str>) -> Option<ServerUser> {
+    let entry = |wanted: &dyn Fn(&str, &str) -> bool| {
+        passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let [name, _, uid, gid, ..] = fields[..] else { return None };
+            let (number, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+            let fits = number != 0 && wanted(name, uid);
+            fits.then(|| ServerUser { name: name.to_owned(), uid: number, gid, switched: true })
+        })
+    };
+    entry(&|name, _| name == "postgres")
+        .or_else(|| entry(&|_, uid| Some(uid) == sudo_uid))
+        .or_else(|| entry(&|name, _| name == "nobody"))
+}
+
+/// What a folder is for; decides where it goes when the wanted place cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Fetched programs and cached initdb results.
@@ -13,7 +100,102 @@ pub enum Purpose {
 }
 
 /// The folder that is used for `wanted`: itself, or a place that the server's user can reach.
-pub fn reachable_dir(wanted: &Path, purpose: Purpose) -> Result<PathBuf, Failure> {
-    let _ = purpose;
-    Ok(wanted.to_path_buf())
+///
+/// An ordinary user's cluster stays where it is wanted, and fails there if it cannot be written;
+/// a cache that cannot be written there moves to the user's folder for temporary files.
+pub fn reachable_dir(wanted: &Path, purpose: Purpose) -> Result<PathBuf> {
+    let user = ServerUser::choose()?;
+    let wanted = std::path::absolute(wanted).map_err(|e| files::failed(wanted, &e))?;
+    if user.can_reach(&wanted) && (purpose == Purpose::Cluster || is_writable(&wanted)) {
+        return Ok(wanted);
+    }
+    match (purpose, user.switched) {
+        (Purpose::Cache, true) => Ok(PathBuf::from("/var/cache/obyra-db")),
+        (Purpose::Cache, false) => Ok(private_root(&user)?.join("cache")),
+        (Purpose::Cluster, _) => Ok(refuge(&wanted)),
+    }
+}
+
+/// Where root's clusters go that the server's user cannot reach in the wanted place.
+pub(super) fn refuge(wanted: &Path) -> PathBuf {
+    Path::new("/var/lib/obyra-db").join(short_hash(wanted))
+}
+
+/// Sixteen digits that stand for a path.
+pub(super) fn short_hash(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A folder of this user alone, with a path short enough for sockets: for temporary clusters, and
+/// for the sockets of clusters in deep folders. The server's user may enter but not list it.
+pub(super) fn private_root(user: &ServerUser) -> Result<PathBuf> {
+    let candidates = [env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")];
+    let name = format!("obyra-db-{}", geteuid().as_raw());
+    // Below it come `/`, `t-AbCdEf/socket`, and the like.
+    let fits = |dir: &&PathBuf| dir.as_os_str().len() + name.len() + 20 <= SOCKET_DIR_BYTES_MAX;
+    let found = candidates.iter().filter(fits).find(|dir| is_writable(dir) && user.can_reach(dir));
+    let Some(base) = found else {
+        let tried = candidates.map(|c| c.display().to_string()).join(", ");
+        return Err(Failure::new(text::cluster::NO_TEMPORARY_FOLDER.with("tried", tried))
+            .mended_by(text::cluster::NO_TEMPORARY_FOLDER_MEND));
+    };
+    let root = base.join(name);
+    files::make_dir(&root, if user.switched { 0o711 } else { 0o700 })?;
+    // The name can be guessed and `/tmp` is everyone's: someone else may have made it first.
+    let metadata = fs::symlink_metadata(&root).map_err(|e| files::failed(&root, &e))?;
+    if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+        return Err(Failure::refused(text::cluster::NOT_PRIVATE.with("path", root.display()))
+            .mended_by(text::cluster::NOT_PRIVATE_MEND));
+    }
+    Ok(root)
+}
+
+/// Whether this process may make files there, or make the folder first.
+fn is_writable(path: &Path) -> bool {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, nearest_existing(path), access, AtFlags::EACCESS).is_ok()
+}
+
+fn nearest_existing(path: &Path) -> &Path {
+    let exists = |p: &&Path| !matches!(fs::metadata(p), Err(e) if e.kind() == io::ErrorKind::NotFound);
+    path.ancestors().find(exists).unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+        nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n\
+        ana:x:1000:1001:Ana:/home/ana:/bin/sh\n";
+
+    #[test]
+    fn postgres_stands_in_for_root() {
+        let passwd = format!("{PASSWD}postgres:x:101:104::/var/lib/postgresql:/bin/bash\n");
+        let user = stand_in(&passwd, Some("1000")).unwrap();
+        assert_eq!((user.name.as_str(), user.uid, user.gid), ("postgres", 101, 104));
+    }
+
+    #[test]
+    fn else_the_user_behind_sudo_else_nobody_else_none() {
+        assert_eq!(stand_in(PASSWD, Some("1000")).unwrap().name, "ana");
+        assert_eq!(stand_in(PASSWD, None).unwrap().name, "nobody");
+        assert_eq!(stand_in(PASSWD, Some("0")).unwrap().name, "nobody");
+        assert_eq!(stand_in("root:x:0:0::/:/bin/sh", Some("0")), None);
+    }
+
+    #[test]
+    fn a_closed_folder_above_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("closed/deeper/not-yet");
+        files::make_dir(deep.parent().unwrap(), 0o755).unwrap();
+        files::set_mode(dir.path(), 0o755).unwrap();
+        let stranger = ServerUser { name: "x".into(), uid: 4_000_000, gid: 4_000_000, switched: true };
+        assert!(stranger.can_reach(&deep));
+        files::set_mode(&dir.path().join("closed"), 0o700).unwrap();
+        assert!(!stranger.can_reach(&deep));
+        let ourselves = ServerUser { switched: false, ..stranger };
+        assert!(ourselves.can_reach(&deep));
+    }
 }

@@ -1,0 +1,93 @@
+//! Making a cluster's data folder: whole or not at all.
+
+use std::fs;
+use std::path::Path;
+
+use obyra_evidence::{Failure, text};
+use secrecy::SecretString;
+
+use super::files;
+use super::install::Installation;
+use super::layout::Layout;
+use super::settings;
+use super::tools;
+use super::user::ServerUser;
+use crate::{Result, generate_password};
+
+/// The superuser of every cluster.
+pub(super) const SUPERUSER: &str = "postgres";
+
+/// The options that shape a data folder; part of the name of a cached one.
+pub(super) const OPTIONS: [&str; 7] = [
+    "--username=postgres",
+    "--encoding=UTF8",
+    "--data-checksums",
+    "--auth-host=scram-sha-256",
+    "--auth-local=scram-sha-256",
+    "--no-instructions",
+    "--locale",
+];
+
+/// Tried in order: not every system has the first.
+const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
+
+/// Makes the data folder with a new superuser password, if it is not there yet. What an interrupted
+/// attempt left is removed first.
+pub(super) async fn ensure(layout: &Layout, installation: &Installation, user: &ServerUser) -> Result<()> {
+    if layout.is_made() {
+        return Ok(());
+    }
+    files::remove_tree(&layout.data())?;
+    let password = generate_password()?;
+    // Before the data folder, so that a finished cluster always has its password.
+    files::write_secret(&layout.password(), &password)?;
+    let fresh = layout.root.join("data.new");
+    let made = make(&fresh, installation, user, &password).await;
+    if made.is_err() {
+        // The reason of the failure matters more than the remains.
+        let _ = files::remove_tree(&fresh);
+    }
+    made?;
+    files::rename(&fresh, &layout.data())
+}
+
+async fn make(fresh: &Path, installation: &Installation, user: &ServerUser, password: &SecretString) -> Result<()> {
+    // The server's user reads the password from a file of its own, which then goes.
+    let pwfile = fresh.with_extension("password");
+    files::write_secret(&pwfile, password)?;
+    user.own(&pwfile)?;
+    let mut outcome = Ok(());
+    for locale in LOCALES {
+        files::remove_tree(fresh)?;
+        files::make_dir(fresh, 0o700)?;
+        user.own(fresh)?;
+        let mut command = installation.server_tool("initdb", user);
+        command.args(OPTIONS).arg(locale).arg("--pwfile").arg(&pwfile).arg("-D").arg(fresh);
+        outcome = tools::run(command, user).await.map(drop);
+        match &outcome {
+            Err(failure) if complains_of(failure, "invalid locale") => {}
+            _ => break,
+        }
+    }
+    files::remove(&pwfile)?;
+    outcome.map_err(|failure| explain(failure, user))?;
+    let config = fresh.join("postgresql.conf");
+    let text = fs::read_to_string(&config).map_err(|e| files::failed(&config, &e))?;
+    files::write(&config, &(text + settings::INCLUDE), 0o600)?;
+    user.own(&config)
+}
+
+fn complains_of(failure: &Failure, words: &str) -> bool {
+    failure.why.as_deref().is_some_and(|why| why.contains(words))
+}
+
+/// Adds what mends the usual causes.
+fn explain(failure: Failure, user: &ServerUser) -> Failure {
+    if complains_of(&failure, "could not look up effective user ID") {
+        return failure.mended_by(text::cluster::UNKNOWN_USER_MEND.with("uid", user.uid));
+    }
+    if complains_of(&failure, "No space left on device") {
+        return failure.mended_by(text::cluster::DISK_FULL_MEND.with("path", "the cluster"));
+    }
+    failure
+}

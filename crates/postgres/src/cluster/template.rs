@@ -1,0 +1,105 @@
+//! The cached result of initdb that temporary clusters are copied from.
+//!
+//! All copies share one system identifier and one superuser password; that is why persistent
+//! clusters are never made this way.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+use secrecy::SecretString;
+
+use super::install::Installation;
+use super::layout::Layout;
+use super::lock::FileLock;
+use super::user::{Purpose, ServerUser, reachable_dir, short_hash};
+use super::{files, initdb};
+use crate::Result;
+
+/// Written last: how many files and bytes the data folder has.
+const SEAL: &str = "complete";
+
+/// Copies a cached data folder to `target`, making it first if the cache has none or a damaged one;
+/// returns the superuser's password.
+pub(super) async fn copy_to(
+    target: &Path,
+    installation: &Installation,
+    cache: &Path,
+    user: &ServerUser,
+) -> Result<SecretString> {
+    let home = reachable_dir(cache, Purpose::Cache)?.join("initdb");
+    files::make_dir(&home, 0o755)?;
+    let name = name(installation, user);
+    let template = Layout::new(home.join(&name));
+    if let Some(password) = copy(&template, target, user).await? {
+        return Ok(password);
+    }
+    let _lock = FileLock::acquire(&home.join(format!("{name}.lock"))).await?;
+    // Another process may have made it while we waited.
+    if let Some(password) = copy(&template, target, user).await? {
+        return Ok(password);
+    }
+    let fresh = Layout::new(home.join(format!("{name}.new")));
+    files::remove_tree(&fresh.root)?;
+    files::make_dir(&fresh.root, 0o755)?;
+    initdb::ensure(&fresh, installation, user).await?;
+    let census = files::census(&fresh.data()).map_err(|e| files::failed(&fresh.root, &e))?;
+    files::write(&fresh.root.join(SEAL), &sealed(census), 0o644)?;
+    files::remove_tree(&template.root)?;
+    files::rename(&fresh.root, &template.root)?;
+    let copied = copy(&template, target, user).await?;
+    copied.ok_or_else(|| files::failed(&template.root, &io::Error::from(io::ErrorKind::InvalidData)))
+}
+
+/// Whatever makes two data folders differ is in the name.
+fn name(installation: &Installation, user: &ServerUser) -> String {
+    let shape = format!("{} {}", installation.bin_dir.display(), initdb::OPTIONS.join(" "));
+    let users = format!("{}-{}", geteuid().as_raw(), user.uid);
+    format!("{}-{}-{users}", installation.version, short_hash(Path::new(&shape)))
+}
+
+fn sealed((count, bytes): (u64, u64)) -> String {
+    format!("{count} files, {bytes} bytes\n")
+}
+
+/// Copies the template; `None`, and nothing at `target`, if it is absent or not whole.
+async fn copy(template: &Layout, target: &Path, user: &ServerUser) -> Result<Option<SecretString>> {
+    let Some(seal) = files::read(&template.root.join(SEAL))? else { return Ok(None) };
+    let Some(password) = files::read_secret(&template.password())? else { return Ok(None) };
+    let (from, to, user): (PathBuf, PathBuf, _) = (template.data(), target.to_path_buf(), user.clone());
+    let copied = tokio::task::spawn_blocking(move || copy_tree(&from, &to, &user)).await;
+    match copied.map_err(io::Error::other).flatten() {
+        Ok(census) if sealed(census) == seal => Ok(Some(password)),
+        // Files are missing; or another process is replacing it at this moment.
+        Ok(_) => files::remove_tree(target).map(|()| None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => files::remove_tree(target).map(|()| None),
+        Err(error) => Err(files::failed(target, &error)),
+    }
+}
+
+/// Copies a folder with modes, owned by the server's user; shares blocks where the file system can.
+fn copy_tree(from: &Path, to: &Path, user: &ServerUser) -> io::Result<(u64, u64)> {
+    DirBuilder::new().mode(0o700).create(to)?;
+    let (mut files, mut bytes) = (0, 0);
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            let (f, b) = copy_tree(&entry.path(), &target, user)?;
+            files += f;
+            bytes += b;
+        } else {
+            bytes += fs::copy(entry.path(), &target)?;
+            files += 1;
+            give(&target, user)?;
+        }
+    }
+    give(to, user)?;
+    Ok((files, bytes))
+}
+
+fn give(path: &Path, user: &ServerUser) -> io::Result<()> {
+    if user.switched { lchown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) }
+}
