@@ -136,6 +136,7 @@ impl JsonSchema for HumanDuration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "format": "human-duration",
             "description": "A length of time: \"30 days\", \"90d\", \"15 min\", \"1 h 30 min\", \"4 horas\".",
             "pattern": r"^\s*(\d+\s*[A-Za-zíÍ]+\s*)+$",
             "examples": ["30 days", "15 min", "4 hours"]
