@@ -80,7 +80,7 @@ def add_item(slug: str):
         unit_price=number("unit_price", "El precio unitario", least=Decimal(0)),
     )
     db.session.add(item)
-    record(chosen, "budget_item.created", f"{budget.name} · {item.description}", amount=str(item.amount))
+    record(chosen, "budget_item.created", f"{budget.name} · {item.description}", amount=f"{item.amount:.2f}", currency=budget.currency)
     return commit(chosen, "Ítem agregado.", "Ese presupuesto ya tiene un ítem con esa descripción.")
 
 
