@@ -1,0 +1,151 @@
+//! What a deploy does at each moment when the driver holds the migration.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use obyra_evidence::{Failure, Place, Progress, text};
+use obyra_postgres::{Result, quote};
+
+use super::Converge;
+use crate::driver::{Applied, Attend, DriverConnection, Planned, Workplace};
+use crate::observe::{IDENTITY_SQL, Identity, OBJECTS_SQL, Objects};
+use crate::plan::Plan;
+
+/// What was seen from inside of the migration's transaction.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The revisions that ran, with the seconds that their own code took.
+    pub revisions: BTreeMap<String, f64>,
+    /// The revision that runs.
+    pub running: Option<String>,
+    /// The version table's oid.
+    pub version_table: Option<u32>,
+    /// The objects at the end of the last revision.
+    pub objects: Objects,
+    /// The objects when the last of several transactions was about to end.
+    pub committed_objects: Option<Objects>,
+    /// The process that the migration's statements ran in.
+    pub backend: i64,
+}
+
+impl Seen {
+    /// A driver that ended without a word did so in the revision that was running.
+    pub fn blame(&self, plan: &Plan, failure: Failure) -> Failure {
+        let running = plan.pending.iter().find(|revision| self.running.as_ref() == Some(&revision.id));
+        match running.filter(|_| failure.at.is_none()) {
+            Some(revision) => failure.at(Place { file: revision.file.clone(), line: 1, column: 1 }),
+            None => failure,
+        }
+    }
+}
+
+/// Checks where Alembic is connected, reports each revision, converges before each COMMIT, and
+/// looks at the result from inside.
+pub(super) struct Attendant<'a, C> {
+    work: &'a Workplace<'a>,
+    plan: &'a Plan,
+    identity: Identity,
+    converge: &'a mut C,
+    progress: &'a dyn Progress,
+    version_table: String,
+    per_migration: bool,
+    pub seen: Seen,
+}
+
+impl<'a, C: Converge> Attendant<'a, C> {
+    pub fn new(
+        work: &'a Workplace<'a>,
+        plan: &'a Plan,
+        identity: Identity,
+        converge: &'a mut C,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        progress.begin(text::migrations::DEPLOYING.message(), Some(plan.pending.len() as u64));
+        let (version_table, per_migration, seen) = (String::new(), false, Seen::default());
+        Attendant { work, plan, identity, converge, progress, version_table, per_migration, seen }
+    }
+
+    /// No revision will follow.
+    pub fn end(&self) {
+        self.progress.done();
+    }
+
+    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
+    async fn is_where_it_should_be(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
+        use text::migrations as say;
+        let row = connection.query(IDENTITY_SQL).await?.into_iter().next().unwrap_or_default();
+        let found = Identity::try_from(row)?;
+        let role = self.work.target.map_or("", |target| target.user());
+        if found.database != self.identity.database {
+            return Err(Failure::refused(
+                say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name),
+            )
+            .mended_by(say::MEND_DATABASE_URL));
+        }
+        if found.role != role {
+            return Err(Failure::refused(say::WRONG_ROLE.with("found", found.role).with("expected", role))
+                .mended_by(say::MEND_DATABASE_URL));
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
+        let objects = connection.value(OBJECTS_SQL).await?;
+        self.seen.objects = Objects::parse(objects.as_str().unwrap_or_default());
+        let table = quote::literal(&self.version_table);
+        let sql = format!("SELECT pg_catalog.to_regclass({table})::oid::bigint, pg_catalog.pg_backend_pid()");
+        let row = connection.query(&sql).await?.into_iter().next().unwrap_or_default();
+        let number = |at: usize| row.get(at).and_then(serde_json::Value::as_i64);
+        self.seen.version_table = number(0).and_then(|oid| u32::try_from(oid).ok());
+        self.seen.backend = number(1).unwrap_or_default();
+        Ok(())
+    }
+}
+
+impl<C: Converge> Attend for Attendant<'_, C> {
+    async fn planned(&mut self, connection: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
+        self.is_where_it_should_be(connection).await?;
+        let ours: BTreeSet<&String> = self.plan.pending.iter().map(|revision| &revision.id).collect();
+        let theirs: BTreeSet<&String> = planned.revisions.iter().collect();
+        if ours != theirs {
+            let list = |ids: BTreeSet<&String>| ids.into_iter().cloned().collect::<Vec<_>>().join(" ");
+            return Err(Failure::refused(
+                text::migrations::PLAN_DIFFERS.with("ours", list(ours)).with("theirs", list(theirs)),
+            )
+            .mended_by(text::migrations::MEND_PLAN_DIFFERS));
+        }
+        let table = quote::ident(&planned.version_table);
+        self.version_table = match &planned.version_table_schema {
+            Some(schema) => format!("{}.{table}", quote::ident(schema)),
+            None => table,
+        };
+        self.per_migration = planned.per_migration;
+        Ok(())
+    }
+
+    fn begin(&mut self, revision: &str) {
+        self.seen.running = Some(revision.to_owned());
+    }
+
+    async fn applied(&mut self, connection: &mut DriverConnection<'_>, applied: &Applied) -> Result<()> {
+        let revision = self.plan.pending.iter().find(|revision| revision.id == applied.revision);
+        let doc = revision.map_or("", |revision| revision.doc.as_str());
+        self.progress.note(
+            text::migrations::REVISION_APPLIED
+                .with("revision", &applied.revision)
+                .with("doc", doc)
+                .with("seconds", format!("{:.2}", applied.seconds)),
+        );
+        self.progress.advance(1);
+        self.seen.revisions.insert(applied.revision.clone(), applied.seconds);
+        self.seen.running = None;
+        if self.per_migration || self.seen.revisions.len() == self.plan.pending.len() {
+            self.look(connection).await?;
+            self.seen.committed_objects = self.per_migration.then(|| self.seen.objects.clone());
+        }
+        Ok(())
+    }
+
+    async fn committing(&mut self, connection: &mut DriverConnection<'_>, _autocommit: bool) -> Result<()> {
+        self.converge.converge(connection).await
+    }
+}

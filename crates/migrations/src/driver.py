@@ -1,0 +1,327 @@
+"""The Python half of `migrate`: Alembic's own API in one process, driven over two pipes.
+
+Requests come in on stdin and events go out on stdout, one JSON object a line. The application
+and its revisions get neither: their stdin is empty, and what they print goes to stderr. When
+stdin ends, obyra-db is gone: this process ends at once, and the server rolls back.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+
+
+class Aborted(Exception):
+    """obyra-db refused to go on. Raised inside the migration's transaction, so that it rolls back."""
+
+
+class Channel:
+    """The two pipes, taken away from the application before any of its code runs."""
+
+    def __init__(self):
+        inbox = os.fdopen(os.dup(0), encoding="utf-8")
+        self.outbox = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        self.requests = queue.SimpleQueue()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        threading.Thread(target=self.read, args=(inbox,), daemon=True).start()
+
+    def read(self, inbox):
+        for line in inbox:
+            self.requests.put(json.loads(line))
+        os._exit(0)
+
+    def receive(self):
+        return self.requests.get()
+
+    def send(self, event, **facts):
+        self.outbox.write(json.dumps({"event": event, **facts}, default=str) + "\n")
+        self.outbox.flush()
+
+
+class Driver:
+    """Answers one request after another. `stage` and `revision` say where an exception came from."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        self.setup = channel.receive()
+        self.root = os.getcwd() + os.sep
+        self.scripts = os.path.join(self.setup["directory"], "")
+        self.stage = "alembic"
+        self.revision = None
+        self.upgrade = None
+
+    def answer(self, request):
+        self.revision = self.upgrade = None
+        try:
+            self.stage = "alembic"
+            importlib.import_module("alembic.command")
+            getattr(self, "do_" + request["do"])(request)
+        except BaseException as error:  # sys.exit() in a revision must not end in silence
+            self.channel.send("failed", **self.describe(error))
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def do_graph(self, request):
+        """The revisions, from the bases to the heads. Loads them, but neither env.py nor the application."""
+        self.stage = "graph"
+        script = self.script_directory(self.plain_configuration())
+        self.channel.send(
+            "graph",
+            heads=list(script.get_heads()),
+            bases=list(script.get_bases()),
+            revisions=[self.revision_facts(script, found) for found in reversed(list(script.walk_revisions()))],
+        )
+
+    def do_current(self, request):
+        """The revisions that the database stands at, seen through env.py as the application sees it."""
+        seen = []
+
+        def look(heads, context):
+            seen.extend(heads)
+            return []
+
+        self.run_environment(lambda script: {"fn": look, "dont_mutate": True})
+        self.channel.send("current", revisions=seen)
+
+    def do_upgrade(self, request):
+        self.upgrade = Upgrade(self, request["to"])
+        self.run_environment(self.upgrade.options)
+        self.channel.send("done", transaction=self.upgrade.transaction)
+
+    # -- Alembic and the application -----------------------------------------------------------
+
+    def run_environment(self, options_for):
+        from alembic.runtime.environment import EnvironmentContext
+
+        self.watch_connections()
+        self.stage = "application"
+        application = self.load_application()
+        with application.app_context() if application else contextlib.nullcontext():
+            config = self.configuration(application)
+            self.stage = "graph"
+            script = self.script_directory(config)
+            options = options_for(script)
+            if self.setup["version_table_schema"]:
+                options["version_table_schema"] = self.setup["version_table_schema"]
+            self.stage = "environment"
+            with EnvironmentContext(config, script, **options):
+                script.run_env()
+
+    def load_application(self):
+        if not self.setup["app"]:
+            return None
+        from flask import cli
+
+        cli.load_dotenv()  # as the flask command does; it never replaces a variable that is set
+        return cli.ScriptInfo(self.setup["app"]).load_app()
+
+    def configuration(self, application):
+        if application and "migrate" in application.extensions:
+            return application.extensions["migrate"].migrate.get_config(self.setup["directory"])
+        config = self.plain_configuration()
+        config.set_main_option("sqlalchemy.url", os.environ["DATABASE_URL"].replace("%", "%%"))
+        return config
+
+    def plain_configuration(self):
+        from alembic.config import Config
+
+        config = Config(self.setup["config"])
+        config.set_main_option("script_location", self.setup["directory"].replace("%", "%%"))
+        return config
+
+    def script_directory(self, config):
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory.from_config(config)
+
+    def revision_facts(self, script, found):
+        from alembic.util import to_tuple
+
+        needed = [each.revision for name in to_tuple(found.dependencies, ()) for each in script.get_revisions(name)]
+        return {
+            "id": found.revision,
+            "down": list(to_tuple(found.down_revision, ())) + needed,
+            "doc": found.doc or "",
+            "file": found.path,
+        }
+
+    def watch_connections(self):
+        """Every connection gets the session's limits, and remembers who began its transaction."""
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+        from sqlalchemy.pool import Pool
+
+        @event.listens_for(Pool, "connect")
+        def limit(connection, record):
+            if type(connection).__module__.startswith("sqlite3"):
+                return
+            cursor = connection.cursor()
+            for statement in self.setup["session"]:
+                cursor.execute(statement)
+            cursor.close()
+            connection.commit()
+
+        @event.listens_for(Engine, "begin")
+        def remember(connection):
+            frames = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None))
+            connection.info["obyra_began_at"] = next(filter(None, (self.place(*each) for each in frames)), None)
+
+    # -- what went wrong, and where ------------------------------------------------------------
+
+    def place(self, file, line):
+        """The place, if the file is the application's own."""
+        if not os.path.isabs(file):
+            return None
+        own = file.startswith((self.root, self.scripts)) and "-packages" + os.sep not in file
+        return {"file": file, "line": line} if own else None
+
+    def describe(self, error):
+        chain = [error]
+        while chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(chain[-1].__cause__ or chain[-1].__context__)
+        culprit, place = self.locate(chain)
+        facts = {
+            "stage": self.stage,
+            "revision": self.revision,
+            "kind": type(culprit).__name__,
+            "place": place,
+            "transaction": self.upgrade and self.upgrade.transaction,
+        }
+        database = next((each for each in chain if getattr(each, "orig", None) is not None), None)
+        if database is not None:
+            return {**facts, **database_error(database)}
+        message = "sys.exit(%r)" % culprit.code if isinstance(culprit, SystemExit) else str(culprit).strip()
+        return {**facts, "message": message}
+
+    def locate(self, chain):
+        """The innermost frame in the migrations folder, else in the application's code."""
+        for folder in (self.scripts, self.root):
+            for error in chain:
+                frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+                if isinstance(error, SyntaxError) and error.filename:
+                    frames.append((error.filename, error.lineno))
+                for file, line in reversed(frames):
+                    if file.startswith(folder) and self.place(file, line):
+                        return error, self.place(file, line)
+        return chain[0], None
+
+
+class Upgrade:
+    """One upgrade. At each hold, obyra-db may run SQL on the migration's own connection."""
+
+    def __init__(self, driver, to):
+        self.driver = driver
+        self.channel = driver.channel
+        self.to = to
+        self.script = None
+        self.began = 0.0
+        self.transaction = {
+            "external": False,  # begun before context.configure(), so that Alembic never commits it
+            "began_at": None,
+            "per_migration": False,
+            "autocommit": False,  # some statements ran outside of it
+            "committed": False,  # the last thing that happened to it was COMMIT
+        }
+
+    def options(self, script):
+        self.script = script
+        return {"fn": self.steps, "destination_rev": self.to}
+
+    def steps(self, heads, context):
+        """Alembic's `fn`. The version row is written, and `applied` called, between two of its yields."""
+        from sqlalchemy import event
+
+        steps = self.script._upgrade_revs(self.to, heads)
+        connection = context.connection
+        event.listen(connection, "commit", self.committing)
+        context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self.applied)
+        self.transaction.update(
+            external=context._in_external_transaction,
+            began_at=connection.info.get("obyra_began_at"),
+            per_migration=context._transaction_per_migration,
+        )
+        self.hold(
+            connection,
+            "planned",
+            current=list(heads),
+            revisions=[step.revision.revision for step in steps],
+            version_table=context.version_table,
+            version_table_schema=context.version_table_schema,
+            per_migration=context._transaction_per_migration,
+        )
+        for step in steps:
+            self.driver.stage, self.driver.revision = "revision", step.revision.revision
+            self.channel.send("begin", revision=step.revision.revision)
+            self.began = time.monotonic()
+            yield step
+        self.driver.stage, self.driver.revision = "environment", None
+
+    def applied(self, ctx, step, heads, run_args):
+        seconds = time.monotonic() - self.began
+        self.transaction["committed"] = False
+        self.hold(ctx.connection, "applied", revision=step.up_revision_id, seconds=seconds)
+
+    def committing(self, connection):
+        """SQLAlchemy is about to send COMMIT, whoever asked for it."""
+        autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+        self.transaction["autocommit"] |= autocommit
+        self.hold(connection, "committing", autocommit=autocommit)
+        self.transaction["committed"] = True
+
+    def hold(self, connection, event, **facts):
+        held = time.monotonic()
+        self.channel.send(event, **facts)
+        while "run" in (request := self.channel.receive()):
+            self.run(connection, request)
+        self.began += time.monotonic() - held  # what obyra-db does is not the revision's time
+        if "abort" in request:
+            self.driver.stage = "aborted"
+            raise Aborted(request["abort"])
+
+    def run(self, connection, request):
+        rows, done = [], 0
+        try:
+            for done, statement in enumerate(request["run"]):
+                # Without parameters, so that no driver takes a percent sign for a placeholder.
+                result = connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                rows = [list(row) for row in result] if result.returns_rows else []
+        except Exception as error:
+            self.channel.send("sql-failed", statement=done, **database_error(error))
+        else:
+            self.channel.send("rows", rows=rows)
+
+
+def database_error(error):
+    """What the server said, whichever driver brought it."""
+    original = getattr(error, "orig", None) or error
+    said = getattr(original, "diag", None)
+    return {
+        "message": getattr(said, "message_primary", None) or str(original).strip(),
+        "detail": getattr(said, "message_detail", None),
+        "hint": getattr(said, "message_hint", None),
+        "sqlstate": getattr(original, "sqlstate", None) or getattr(original, "pgcode", None),
+        "disconnected": bool(getattr(error, "connection_invalidated", False)),
+    }
+
+
+def choose_database_driver():
+    """DATABASE_URL names psycopg 3; an application that only has its predecessor gets that one."""
+    if not importlib.util.find_spec("psycopg") and importlib.util.find_spec("psycopg2"):
+        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+psycopg2:", 1)
+
+
+def main():
+    choose_database_driver()
+    driver = Driver(Channel())
+    while True:
+        driver.answer(driver.channel.receive())
+
+
+main()

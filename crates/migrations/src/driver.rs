@@ -1,0 +1,351 @@
+//! The driver process: Alembic in the application's Python, spoken to over two pipes.
+//!
+//! It lives no longer than its [`Driver`]: it ends when its stdin does, so that even a
+//! `kill -9` of this program leaves no migration behind.
+
+mod output;
+mod protocol;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use obyra_evidence::{Failure, scrub, text};
+use obyra_postgres::secrecy::{ExposeSecret, SecretString};
+use obyra_postgres::{Conninfo, Result, Reveal, Scheme};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use self::output::Output;
+use self::protocol::{Answer, Event, Request, Setup};
+pub use self::protocol::{Applied, Complaint, Graph, Line, Planned, Revision, Said, Stage, Transaction};
+use crate::python::PythonEnvironment;
+use crate::{Policy, explain};
+
+/// The program that the driver process runs.
+const PROGRAM: &str = include_str!("driver.py");
+
+/// How many of the application's last lines a failure shows.
+const LINES_SHOWN: usize = 12;
+
+/// A backend whose client is gone must not go on for hours with a statement nobody waits for.
+const CLIENT_CHECK: &str = "SET client_connection_check_interval = '2s'";
+
+/// What a driver process is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct Workplace<'a> {
+    /// The migrations' section of the strategy.
+    pub policy: &'a Policy,
+    /// The folder of the strategy file.
+    pub project: &'a Path,
+    /// The interpreter with the application's packages.
+    pub python: &'a PythonEnvironment,
+    /// The database, as the role that migrates; absent for reading the revisions alone.
+    pub target: Option<&'a Conninfo>,
+    /// Environment variables that the application must not see: the administrator's connection.
+    pub hidden_variables: &'a [String],
+}
+
+/// What this program does on the migration's own connection at the moments when the driver holds it.
+///
+/// An error ends the migration: its transaction rolls back.
+pub trait Attend: Send {
+    /// Alembic is connected and knows what it will run; nothing has run yet.
+    fn planned(
+        &mut self,
+        connection: &mut DriverConnection<'_>,
+        planned: &Planned,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (connection, planned);
+        async { Ok(()) }
+    }
+
+    /// A revision begins. The driver does not wait.
+    fn begin(&mut self, revision: &str) {
+        let _ = revision;
+    }
+
+    /// A revision has run and the version table names it; its transaction is still open.
+    fn applied(
+        &mut self,
+        connection: &mut DriverConnection<'_>,
+        applied: &Applied,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (connection, applied);
+        async { Ok(()) }
+    }
+
+    /// COMMIT is about to be sent. With `autocommit`, the statements before it are committed already.
+    fn committing(
+        &mut self,
+        connection: &mut DriverConnection<'_>,
+        autocommit: bool,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (connection, autocommit);
+        async { Ok(()) }
+    }
+}
+
+/// Why an upgrade did not end well.
+#[derive(Debug)]
+pub enum UpgradeError {
+    /// Something raised.
+    Complaint(Box<Complaint>),
+    /// This program ended it, or the driver could not be spoken to.
+    Failure(Failure),
+}
+
+impl From<Failure> for UpgradeError {
+    fn from(failure: Failure) -> Self {
+        UpgradeError::Failure(failure)
+    }
+}
+
+/// A running driver process.
+#[derive(Debug)]
+pub struct Driver {
+    child: Child,
+    requests: ChildStdin,
+    events: Lines<BufReader<ChildStdout>>,
+    output: Output,
+    secrets: Vec<SecretString>,
+}
+
+impl Driver {
+    /// Starts the process. It imports Alembic with the first request.
+    pub async fn start(work: &Workplace<'_>) -> Result<Driver> {
+        let setup = setup(work)?;
+        let mut command = work.python.command();
+        command.args(["-u", "-c", PROGRAM]).current_dir(absolute(work.project)?);
+        hide(&mut command, work.hidden_variables);
+        // Ctrl-C in a terminal reaches this program, which ends the driver; not both at once.
+        command.process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut secrets = Vec::new();
+        if let Some(target) = work.target {
+            let target = target.with_application_name("obyra-db migrate");
+            let url = target.url(Scheme::PostgresqlPsycopg, Reveal::Password);
+            command.env("DATABASE_URL", url.expose_secret());
+            command.envs(target.env().iter().map(|(name, value)| (name, value.expose_secret().to_owned())));
+            secrets.extend(target.password().cloned());
+        }
+        let mut child = command.spawn().map_err(|error| {
+            Failure::new(
+                text::migrations::PYTHON_NOT_STARTED.with("python", work.python.interpreter.display()),
+            )
+            .because(error)
+            .mended_by(text::migrations::MEND_PYTHON)
+        })?;
+        let (Some(requests), Some(events), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Failure::new(text::migrations::DRIVER_SILENT.with("status", "no pipes")));
+        };
+        let events = BufReader::new(events).lines();
+        let mut driver = Driver { child, requests, events, output: Output::of(stderr), secrets };
+        driver.send(&setup).await?;
+        Ok(driver)
+    }
+
+    /// The process's id.
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The revisions, without loading the application or connecting.
+    pub async fn graph(&mut self, work: &Workplace<'_>) -> Result<Graph> {
+        self.send(&Request::Graph).await?;
+        match self.receive().await? {
+            Event::Graph(graph) => Ok(graph),
+            Event::Failed(complaint) => Err(self.explain(work, &complaint).await),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The revisions that the database stands at, as the application's `env.py` sees it.
+    pub async fn current(&mut self, work: &Workplace<'_>) -> Result<Vec<String>> {
+        self.send(&Request::Current).await?;
+        match self.receive().await? {
+            Event::Current { revisions } => Ok(revisions),
+            Event::Failed(complaint) => Err(self.explain(work, &complaint).await),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Upgrades to a revision. What it did is believed only once a second connection confirms it.
+    pub async fn upgrade(
+        &mut self,
+        to: &str,
+        attend: &mut impl Attend,
+    ) -> std::result::Result<Transaction, UpgradeError> {
+        self.send(&Request::Upgrade { to }).await?;
+        loop {
+            let event = self.receive().await?;
+            let mut connection = DriverConnection { driver: self };
+            let answer = match &event {
+                Event::Begin { revision } => {
+                    attend.begin(revision);
+                    continue;
+                }
+                Event::Planned(planned) => attend.planned(&mut connection, planned).await,
+                Event::Applied(applied) => attend.applied(&mut connection, applied).await,
+                Event::Committing { autocommit } => attend.committing(&mut connection, *autocommit).await,
+                Event::Done { transaction } => return Ok(transaction.clone()),
+                Event::Failed(complaint) => return Err(UpgradeError::Complaint(Box::new(complaint.clone()))),
+                other => return Err(unexpected(other).into()),
+            };
+            if let Err(failure) = answer {
+                self.abort(&failure).await;
+                return Err(failure.into());
+            }
+            self.send(&Answer::Continue(true)).await?;
+        }
+    }
+
+    /// The failure that an exception amounts to, with what the application printed last.
+    pub async fn explain(&mut self, work: &Workplace<'_>, complaint: &Complaint) -> Failure {
+        let failure = explain::complaint(work, complaint);
+        let printed = if explain::needs_output(complaint) { self.printed().await } else { String::new() };
+        self.scrubbed(with_output(failure, &printed))
+    }
+
+    /// A failure without the passwords that the driver was given.
+    pub fn scrubbed(&self, failure: Failure) -> Failure {
+        let secrets: Vec<&str> = self.secrets.iter().map(ExposeSecret::expose_secret).collect();
+        Failure { why: failure.why.map(|why| scrub(&why, &secrets)), ..failure }
+    }
+
+    /// Rolls back, and waits until that is done.
+    async fn abort(&mut self, failure: &Failure) {
+        if self.send(&Answer::Abort(&failure.to_string())).await.is_ok() {
+            let _ = self.receive().await;
+        }
+    }
+
+    async fn printed(&mut self) -> String {
+        let secrets: Vec<&str> = self.secrets.iter().map(ExposeSecret::expose_secret).collect();
+        scrub(&self.output.last(LINES_SHOWN).await, &secrets)
+    }
+
+    async fn send(&mut self, request: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(request).map_err(|error| silent(&error))?;
+        line.push(b'\n');
+        if self.requests.write_all(&line).await.is_err() {
+            return Err(self.ended().await);
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Event> {
+        match self.events.next_line().await {
+            Ok(Some(line)) => serde_json::from_str(&line).map_err(|error| silent(&error)),
+            Ok(None) | Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// The process is gone without having said why: `os._exit`, a crash, a kill.
+    async fn ended(&mut self) -> Failure {
+        let status =
+            self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let failure = Failure::new(text::migrations::DRIVER_SILENT.with("status", status));
+        let printed = self.printed().await;
+        with_output(failure, &printed)
+    }
+}
+
+/// The migration's own connection, while the driver holds it. What runs here is part of its transaction.
+#[derive(Debug)]
+pub struct DriverConnection<'a> {
+    driver: &'a mut Driver,
+}
+
+impl DriverConnection<'_> {
+    /// The rows of a query, each value as JSON (what JSON lacks comes as text).
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Value>>> {
+        self.run(&[sql.to_owned()]).await
+    }
+
+    /// The first value of the first row.
+    pub async fn value(&mut self, sql: &str) -> Result<Value> {
+        let first = self.query(sql).await?.into_iter().next().and_then(|row| row.into_iter().next());
+        Ok(first.unwrap_or_default())
+    }
+
+    /// Runs statements in their order, in one exchange with the driver.
+    pub async fn execute(&mut self, statements: &[String]) -> Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        self.run(statements).await.map(drop)
+    }
+
+    async fn run(&mut self, statements: &[String]) -> Result<Vec<Vec<Value>>> {
+        self.driver.send(&Answer::Run(statements)).await?;
+        match self.driver.receive().await? {
+            Event::Rows { rows } => Ok(rows),
+            Event::SqlFailed { statement, said } => {
+                let statement = statements.get(statement).map_or("", String::as_str);
+                let failure = explain::statement(statement, &said);
+                Err(self.driver.scrubbed(failure))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn setup(work: &Workplace<'_>) -> Result<Setup> {
+    let directory = absolute(&work.policy.directory_in(work.project))?;
+    if !directory.join("env.py").is_file() {
+        let folder = work.policy.directory_in(work.project);
+        return Err(Failure::usage(text::migrations::DIRECTORY_WITHOUT_ENV.with("folder", folder.display()))
+            .mended_by(text::migrations::MEND_DIRECTORY));
+    }
+    let lock_timeout = work.policy.lock_timeout.seconds();
+    Ok(Setup {
+        directory,
+        config: work.policy.config_in(work.project).map(|file| absolute(&file)).transpose()?,
+        app: work.policy.app.clone(),
+        version_table_schema: work.policy.version_table_schema.clone(),
+        session: vec![format!("SET lock_timeout = '{lock_timeout}s'"), CLIENT_CHECK.to_owned()],
+    })
+}
+
+/// The application gets its own database and no other.
+fn hide(command: &mut tokio::process::Command, variables: &[String]) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    for name in variables {
+        command.env_remove(name);
+    }
+}
+
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    path.canonicalize().map_err(|error| {
+        Failure::usage(text::migrations::PATH_UNREADABLE.with("path", path.display())).because(error)
+    })
+}
+
+fn with_output(failure: Failure, printed: &str) -> Failure {
+    if printed.is_empty() {
+        return failure;
+    }
+    let why = match &failure.why {
+        Some(why) => format!("{why}\n{printed}"),
+        None => printed.to_owned(),
+    };
+    failure.because(why)
+}
+
+fn silent(error: &serde_json::Error) -> Failure {
+    Failure::new(text::migrations::DRIVER_SILENT.with("status", "?")).because(error)
+}
+
+fn unexpected(event: &Event) -> Failure {
+    Failure::new(text::migrations::DRIVER_SILENT.with("status", "?")).because(format!("{event:?}"))
+}

@@ -1,0 +1,192 @@
+//! What `driver.py` and this crate say to each other: one JSON object a line.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The first line: what stays the same for the whole life of the driver.
+#[derive(Debug, Serialize)]
+pub(crate) struct Setup {
+    pub directory: PathBuf,
+    pub config: Option<PathBuf>,
+    pub app: Option<String>,
+    pub version_table_schema: Option<String>,
+    /// Statements that each new connection starts with.
+    pub session: Vec<String>,
+}
+
+/// What is asked of the driver.
+#[derive(Debug, Serialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub(crate) enum Request<'a> {
+    Graph,
+    Current,
+    Upgrade { to: &'a str },
+}
+
+/// What a driver that holds the migration is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer<'a> {
+    Run(&'a [String]),
+    Continue(bool),
+    Abort(&'a str),
+}
+
+/// What the driver says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum Event {
+    Graph(Graph),
+    Current {
+        revisions: Vec<String>,
+    },
+    Planned(Planned),
+    Begin {
+        revision: String,
+    },
+    Applied(Applied),
+    Committing {
+        autocommit: bool,
+    },
+    Rows {
+        rows: Vec<Vec<Value>>,
+    },
+    SqlFailed {
+        statement: usize,
+        #[serde(flatten)]
+        said: Said,
+    },
+    Done {
+        transaction: Transaction,
+    },
+    Failed(Complaint),
+}
+
+/// The revisions as Alembic reads them, from the bases to the heads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// The revisions that nothing follows.
+    pub heads: Vec<String>,
+    /// The revisions that follow nothing.
+    pub bases: Vec<String>,
+    /// All of them, each after those that it follows.
+    pub revisions: Vec<Revision>,
+}
+
+/// One revision file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its identifier.
+    pub id: String,
+    /// The revisions that it follows or depends on.
+    pub down: Vec<String>,
+    /// The first line of its docstring.
+    pub doc: String,
+    /// Its file.
+    pub file: PathBuf,
+}
+
+/// Alembic is connected and knows what it will run; nothing has run yet.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Planned {
+    /// The revisions that the database stands at.
+    pub current: Vec<String>,
+    /// The revisions that will be applied, in their order.
+    pub revisions: Vec<String>,
+    /// The version table's name as `env.py` configured it.
+    pub version_table: String,
+    /// Its schema, if `env.py` or the policy names one.
+    pub version_table_schema: Option<String>,
+    /// Each revision has a transaction of its own.
+    pub per_migration: bool,
+}
+
+/// A revision has run and the version table names it; the transaction is still open.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Applied {
+    /// The revision.
+    pub revision: String,
+    /// How long its own code took.
+    pub seconds: f64,
+}
+
+/// How the transaction of the migration came to be, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Transaction {
+    /// It had begun before `context.configure()`, so that Alembic leaves it to whoever began it.
+    pub external: bool,
+    /// The line of the application that began it.
+    pub began_at: Option<Line>,
+    /// Each revision has a transaction of its own.
+    pub per_migration: bool,
+    /// Some statements ran outside of any transaction (`autocommit_block`).
+    pub autocommit: bool,
+    /// The last thing that happened to it was COMMIT.
+    pub committed: bool,
+}
+
+/// A line of the application's code.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Line {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+/// What the database said, in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Said {
+    /// The message.
+    pub message: String,
+    /// Its detail.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// Its hint.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// The code of the error, when the database spoke at all.
+    #[serde(default)]
+    pub sqlstate: Option<String>,
+    /// The connection is gone.
+    #[serde(default)]
+    pub disconnected: bool,
+}
+
+/// Where the driver was when an exception ended the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Importing Alembic.
+    Alembic,
+    /// Reading the revisions.
+    Graph,
+    /// Loading the application.
+    Application,
+    /// In `env.py`: connecting, configuring, committing.
+    Environment,
+    /// In a revision.
+    Revision,
+    /// obyra-db itself refused to go on.
+    Aborted,
+}
+
+/// An exception that ended the request.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Complaint {
+    /// Where the driver was.
+    pub stage: Stage,
+    /// The revision that was running.
+    pub revision: Option<String>,
+    /// The exception's class.
+    pub kind: String,
+    /// The innermost line of the revisions, else of the application, that it passed through.
+    pub place: Option<Line>,
+    /// The transaction, if an upgrade was under way.
+    pub transaction: Option<Transaction>,
+    /// What the exception or the database said.
+    #[serde(flatten)]
+    pub said: Said,
+}

@@ -1,0 +1,68 @@
+//! What is wanted of the migrations: the section `[migrations]` of the strategy.
+
+use std::path::{Path, PathBuf};
+
+use obyra_evidence::HumanDuration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Alembic's migrations: where they are, how their application is loaded, who runs them.
+///
+/// Paths are relative to the folder of the strategy file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Alembic's script folder: the one that holds `env.py` and `versions/`.
+    pub directory: PathBuf,
+    /// The Flask application as `FLASK_APP` names it: `package.module:factory`. Absent: plain Alembic.
+    pub app: Option<String>,
+    /// The `alembic.ini`. Absent: the one in `directory`, else the one beside the strategy file.
+    pub config: Option<PathBuf>,
+    /// The Python interpreter that has the application's packages. Absent: its `.venv` or `venv`, then
+    /// the activated environment, then one made from `requirements`.
+    pub python: Option<PathBuf>,
+    /// The packages of an environment that obyra-db makes itself.
+    pub requirements: PathBuf,
+    /// The role that the migrations run as. Absent: the role that the environment's connection names.
+    pub run_as: Option<String>,
+    /// How long a statement of a migration may wait for a lock before the deploy fails.
+    pub lock_timeout: HumanDuration,
+    /// The version table's name, where `env.py` does not call it `alembic_version`.
+    pub version_table: String,
+    /// The schema of the version table. Absent: as `env.py` says, else the first of the search path.
+    pub version_table_schema: Option<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            directory: "migrations".into(),
+            app: None,
+            config: None,
+            python: None,
+            requirements: "requirements.txt".into(),
+            run_as: None,
+            lock_timeout: HumanDuration::from_seconds(5),
+            version_table: "alembic_version".into(),
+            version_table_schema: None,
+        }
+    }
+}
+
+impl Policy {
+    /// The script folder in a project.
+    pub fn directory_in(&self, project: &Path) -> PathBuf {
+        project.join(&self.directory)
+    }
+
+    /// The `alembic.ini` in a project, if there is one.
+    pub fn config_in(&self, project: &Path) -> Option<PathBuf> {
+        match &self.config {
+            Some(config) => Some(project.join(config)),
+            None => [self.directory_in(project), project.to_owned()]
+                .into_iter()
+                .map(|folder| folder.join("alembic.ini"))
+                .find(|file| file.is_file()),
+        }
+    }
+}
