@@ -40,6 +40,17 @@ impl Limits {
     pub fn patient() -> Self {
         Limits { statement_timeout: None, ..Limits::default() }
     }
+
+    /// `SET` rather than start-up options, since poolers refuse those.
+    fn statements(self) -> String {
+        // Zero is for ever; a limit below the server's unit must not become that.
+        let milliseconds = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_millis().max(1));
+        format!(
+            "SET lock_timeout = {}; SET statement_timeout = {};",
+            milliseconds(self.lock_timeout),
+            milliseconds(self.statement_timeout),
+        )
+    }
 }
 
 /// A connection. Use it as the `tokio_postgres::Client` that it is; dropping it closes it.
@@ -48,6 +59,7 @@ pub struct Session {
     version: ServerVersion,
     in_recovery: bool,
     encrypted: bool,
+    limits: Limits,
     driver: Driver,
 }
 
@@ -114,6 +126,16 @@ impl Session {
     /// The notices (`RAISE NOTICE`, "relation exists, skipping") that came since the last call.
     pub fn take_notices(&self) -> Vec<String> {
         self.driver.take_notices()
+    }
+
+    /// Takes back whatever `SET` and `SET ROLE` changed in the session, but keeps its limits.
+    pub async fn reset(&self) -> Result<()> {
+        let reset =
+            format!("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {}", self.limits.statements());
+        match self.batch_execute(&reset).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failure(text::postgres::RESET.message(), &error).await),
+        }
     }
 
     /// Ends the session and waits until the server has been told.

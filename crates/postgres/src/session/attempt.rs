@@ -99,7 +99,7 @@ impl Attempt<'_> {
             .map_err(|error| refusal::refusal(self, encrypted, &error))?;
         let driver = Driver::start(connection);
         let mut session =
-            Session { client, version: ServerVersion(0), in_recovery: false, encrypted, driver };
+            Session { client, version: ServerVersion(0), in_recovery: false, encrypted, limits: self.limits, driver };
         let kind = self.greet(&mut session).await.map_err(Refusal::other)?;
         if session.version.major() < ServerVersion::OLDEST {
             return Err(Refusal::other(refusal::too_old(self, session.version)));
@@ -137,15 +137,12 @@ impl Attempt<'_> {
         config
     }
 
-    /// Sets the limits and asks the server what it is, in one round trip. `SET` rather than
-    /// start-up options, since poolers refuse those.
+    /// Sets the limits and asks the server what it is, in one round trip.
     async fn greet(&self, session: &mut Session) -> Result<Kind> {
         let greeting = format!(
-            "SET lock_timeout = {}; SET statement_timeout = {}; \
-             SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.pg_is_in_recovery(), \
-                    pg_catalog.current_setting('transaction_read_only') = 'on'",
-            milliseconds(self.limits.lock_timeout),
-            milliseconds(self.limits.statement_timeout),
+            "{} SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.pg_is_in_recovery(), \
+             pg_catalog.current_setting('transaction_read_only') = 'on'",
+            self.limits.statements(),
         );
         let what = || text::postgres::GREETING.with("server", self.host);
         let answer = match session.simple_query(&greeting).await {
@@ -167,9 +164,4 @@ impl Attempt<'_> {
 
 fn field(row: &SimpleQueryRow, nth: usize) -> std::result::Result<&str, tokio_postgres::Error> {
     Ok(row.try_get(nth)?.unwrap_or_default())
-}
-
-/// Zero is for ever; a limit below the server's unit must not become that.
-fn milliseconds(limit: Option<Duration>) -> u128 {
-    limit.map_or(0, |limit| limit.as_millis().max(1))
 }
