@@ -36,7 +36,8 @@ fn incidents(runbook: &Runbook, document: &Document) -> Fact {
     let mut verdict = Verdict::default();
     objectives(runbook, &mut verdict);
     people(runbook, &mut verdict);
-    let times = runbook.severities.iter().map(|(name, severity)| format!("{name} {}", severity.respond_within));
+    let times =
+        runbook.severities.iter().map(|(name, severity)| format!("{name} {}", severity.respond_within));
     let times: Vec<String> = times.collect();
     verdict.expect(!times.is_empty(), continuity::RUNBOOK_NO_SEVERITIES, || {
         continuity::RUNBOOK_SEVERITIES.with("list", times.join(", "))

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn refuses_what_is_ambiguous_or_impossible() {
-        for written in ["", " ", "30", "days", "3 months", "1.5 hours", "-1 day", "99999999999999999 days", "5 min,"]
+        for written in
+            ["", " ", "30", "days", "3 months", "1.5 hours", "-1 day", "99999999999999999 days", "5 min,"]
         {
             assert_eq!(seconds(written), None, "{written:?}");
         }

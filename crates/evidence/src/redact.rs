@@ -41,7 +41,8 @@ fn url_passwords(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, separator)| {
         let start = at + separator.len();
         let rest = &text[start..];
-        let token = &rest[..rest.find(|c: char| c.is_whitespace() || "\"'<>`".contains(c)).unwrap_or(rest.len())];
+        let token =
+            &rest[..rest.find(|c: char| c.is_whitespace() || "\"'<>`".contains(c)).unwrap_or(rest.len())];
         // A careless password may itself hold an @: the last one ends it.
         let end = token.rfind('@')?;
         let colon = token[..end].find(':')?;
@@ -70,7 +71,9 @@ fn value_after(text: &str, end: usize) -> Option<Range<usize>> {
     };
     let start = text.len() - value.len();
     let length = match value.chars().next()? {
-        quote @ ('"' | '\'') => return quoted(value, quote).map(|inner| start + inner.start..start + inner.end),
+        quote @ ('"' | '\'') => {
+            return quoted(value, quote).map(|inner| start + inner.start..start + inner.end);
+        }
         _ => value.find(|c: char| c.is_whitespace() || "&,;\"'".contains(c)).unwrap_or(value.len()),
     };
     (length > 0).then(|| start..start + length)
@@ -90,7 +93,8 @@ fn quoted(value: &str, quote: char) -> Option<Range<usize>> {
 
 /// The secret itself, and those of its lines that are long enough to give something away.
 fn parts(secret: &str) -> impl Iterator<Item = &str> {
-    let lines = secret.lines().map(str::trim).filter(move |line| line.len() >= 8 && line.len() < secret.len());
+    let lines =
+        secret.lines().map(str::trim).filter(move |line| line.len() >= 8 && line.len() < secret.len());
     std::iter::once(secret).chain(lines)
 }
 

@@ -1,5 +1,7 @@
 //! The ledger as its users and its enemies see it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -103,7 +105,9 @@ fn filters_narrow() {
 fn the_latest_record_and_how_long_it_has_been_so() {
     let bench = Bench::new();
     let ledger = bench.open();
-    for (number, outcome) in [(1, Outcome::Passed), (3, Outcome::Failed), (5, Outcome::Passed), (7, Outcome::Passed)] {
+    for (number, outcome) in
+        [(1, Outcome::Passed), (3, Outcome::Failed), (5, Outcome::Passed), (7, Outcome::Passed)]
+    {
         ledger.append(&Record { outcome, ..record(number, "check.tls") }).unwrap();
         ledger.append(&record(number, "check.tls.other")).unwrap();
     }

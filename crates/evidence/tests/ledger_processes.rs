@@ -1,6 +1,8 @@
 //! The ledger between processes: two that append at once, one that is killed, and the auditor's
 //! Python, which is taken from the documentation as it stands there.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::env;
 use std::fs::{self, File};
 use std::path::Path;
@@ -113,7 +115,10 @@ fn the_python_of_the_documentation_verifies_an_export() {
     let whole = fs::read_to_string(&export).unwrap();
     for (broken, complaint) in [
         (whole.replace("record 2", "record 9"), "record 3"),
-        (whole.lines().filter(|line| !line.contains("record 1")).map(|l| format!("{l}\n")).collect(), "record 2"),
+        (
+            whole.lines().filter(|line| !line.contains("record 1")).map(|l| format!("{l}\n")).collect(),
+            "record 2",
+        ),
     ] {
         fs::write(&export, broken).unwrap();
         let (succeeded, said) = python(program, &export).unwrap();

@@ -102,6 +102,9 @@ mod tests {
     #[test]
     fn the_hash_is_plain_sha256() {
         // printf '0…0\n1\n{}' | sha256sum
-        assert_eq!(hash(GENESIS, 1, "{}"), "857ee6299d26533d1f5f46c02209ae8bc34dc4898a8a9545493946b4ea59d6f3");
+        assert_eq!(
+            hash(GENESIS, 1, "{}"),
+            "857ee6299d26533d1f5f46c02209ae8bc34dc4898a8a9545493946b4ea59d6f3"
+        );
     }
 }

@@ -175,7 +175,8 @@ fn highest_ever(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn schema_objects(connection: &Connection) -> rusqlite::Result<i64> {
-    let count = "SELECT count(*) FROM sqlite_schema WHERE tbl_name = 'ledger' AND type IN ('table', 'trigger')";
+    let count =
+        "SELECT count(*) FROM sqlite_schema WHERE tbl_name = 'ledger' AND type IN ('table', 'trigger')";
     connection.query_row(count, [], |row| row.get(0))
 }
 

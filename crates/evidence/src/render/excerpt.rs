@@ -28,7 +28,8 @@ pub(super) fn excerpt(place: &Place, sources: Sources<'_>) -> String {
         // A tab in the line is a tab above the caret, whatever its width.
         let indent = line.chars().take(place.column.saturating_sub(1));
         let indent: String = indent.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        out += &format!("{gutter} |\n{number} | {}\n{gutter} | {indent}^\n", super::terminal::printable(line));
+        out +=
+            &format!("{gutter} |\n{number} | {}\n{gutter} | {indent}^\n", super::terminal::printable(line));
     }
     out
 }

@@ -1,4 +1,5 @@
-//! For CI servers: the JUnit XML that Jenkins, GitLab and GitHub's actions read.
+//! For CI servers: JUnit XML, valid against the schema of Apache Ant's JUnit tasks, which Jenkins,
+//! GitLab and GitHub's actions read.
 
 use jiff::Timestamp;
 
@@ -59,18 +60,23 @@ pub fn document(suite: &Suite) -> String {
     let errors = count(|verdict| matches!(verdict, Verdict::Unknown { .. }));
     let skipped = count(|verdict| matches!(verdict, Verdict::Waived { .. }));
     let cases: String = suite.cases.iter().map(case).collect();
+    // The schema of Ant's JUnit knows no output of a single case: it stands together at the end.
+    let passed = suite.cases.iter().filter(|c| c.verdict == Verdict::Passed && !c.details.is_empty());
+    let output: String = passed.map(|c| format!("{}\n{}\n", c.name, c.details)).collect();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  \
          <testsuite name=\"{}\" id=\"0\" package=\"obyra-db\" hostname=\"localhost\" timestamp=\"{}\" time=\"0\" \
          tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n    \
-         <properties/>\n{cases}    <system-out/>\n    <system-err/>\n  </testsuite>\n</testsuites>\n",
+         <properties/>\n{cases}    <system-out>{}</system-out>\n    <system-err/>\n  \
+         </testsuite>\n</testsuites>\n",
         escape(&suite.name),
         suite.at.strftime("%Y-%m-%dT%H:%M:%S"),
         suite.cases.len(),
+        escape(&output),
     )
 }
 
-/// Findings as a suite: errors and warnings are failures, notes are passed cases with details.
+/// Findings as a suite: errors and warnings are failures, notes are passed cases.
 pub fn findings(name: &str, at: Timestamp, findings: &[Finding], language: Language) -> String {
     let cases = findings.iter().map(|finding| {
         let message = finding.message.say(language);
@@ -93,8 +99,7 @@ pub fn findings(name: &str, at: Timestamp, findings: &[Finding], language: Langu
 fn case(case: &Case) -> String {
     let details = escape(&case.details);
     let inner = match &case.verdict {
-        Verdict::Passed if case.details.is_empty() => String::new(),
-        Verdict::Passed => format!("<system-out>{details}</system-out>"),
+        Verdict::Passed => String::new(),
         Verdict::Failed { kind, message } => element("failure", kind, message, &details),
         Verdict::Unknown { message } => element("error", "unknown", message, &details),
         Verdict::Waived { message } => format!("<skipped message=\"{}\"/>", escape(message)),

@@ -6,7 +6,8 @@ use crate::{Code, Entry, Exit, Failure, Finding, Language, Message, Severity, te
 
 /// A failure, ending with a newline.
 pub fn failure(failure: &Failure, language: Language, style: Style, sources: Sources<'_>) -> String {
-    let word = if failure.exit == Exit::Refused { text::evidence::WORD_REFUSED } else { text::evidence::WORD_ERROR };
+    let word =
+        if failure.exit == Exit::Refused { text::evidence::WORD_REFUSED } else { text::evidence::WORD_ERROR };
     let word = style.paint(Tone::Bad, &word.message().say(language));
     let mut out = format!("{word}: {}\n", printable(&failure.what.say(language)));
     if let Some(place) = &failure.at {
@@ -28,7 +29,8 @@ pub fn findings(findings: &[Finding], language: Language, style: Style, sources:
     }
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.place.cmp(&b.place)));
-    let shown = sorted.into_iter().map(|f| finding(f, language, style, sources)).collect::<Vec<_>>().join("\n");
+    let shown =
+        sorted.into_iter().map(|f| finding(f, language, style, sources)).collect::<Vec<_>>().join("\n");
     format!("{shown}\n{}\n", count(findings).say(language))
 }
 
