@@ -15,7 +15,7 @@ pub(super) fn pairs(text: &str) -> Result<Pairs> {
     }
     let mut pairs = Pairs::default();
     let mut chars = text.chars().peekable();
-    let mut after_bare_password = false;
+    let mut after_password = false;
     loop {
         skip_spaces(&mut chars);
         if chars.peek().is_none() {
@@ -24,22 +24,21 @@ pub(super) fn pairs(text: &str) -> Result<Pairs> {
         let name = read_name(&mut chars);
         skip_spaces(&mut chars);
         if chars.next() != Some('=') {
-            return Err(malformed(after_bare_password));
+            return Err(malformed(after_password));
         }
         let parameter = Parameter::named(&name)
             // `password=my secret=1` would otherwise name the second half of the password.
-            .map_err(|failure| if after_bare_password { malformed(true) } else { failure })?;
+            .map_err(|failure| if after_password { malformed(true) } else { failure })?;
         skip_spaces(&mut chars);
-        let quoted = chars.peek() == Some(&'\'');
         let value = read_value(&mut chars)?;
-        after_bare_password = parameter == Parameter::Password && !quoted;
+        after_password = parameter == Parameter::Password;
         pairs.set(parameter, value);
     }
 }
 
-fn malformed(after_bare_password: bool) -> Failure {
+fn malformed(after_password: bool) -> Failure {
     let failure = Failure::usage(text::postgres::MALFORMED);
-    if after_bare_password { failure.mended_by(text::postgres::MEND_QUOTE) } else { failure }
+    if after_password { failure.mended_by(text::postgres::MEND_QUOTE) } else { failure }
 }
 
 fn skip_spaces(chars: &mut Peekable<Chars<'_>>) {

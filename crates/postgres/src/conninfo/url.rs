@@ -51,7 +51,8 @@ fn read(address: &str) -> Result<Pairs> {
         }
         None => authority,
     };
-    if hosts.contains('@') {
+    // A text cut in the wrong place would show a piece of the password as a host or a database.
+    if hosts.contains('@') || path.contains('@') {
         return Err(unescaped());
     }
     read_hosts(&mut pairs, hosts)?;
@@ -114,11 +115,15 @@ fn split_port(host: &str) -> Result<(&str, &str)> {
 
 fn read_query(pairs: &mut Pairs, query: &str) -> Result<()> {
     let mut hosts = Vec::new();
+    let mut after_password = false;
     for part in query.split('&').filter(|p| !p.is_empty()) {
         let Some((name, value)) = part.split_once('=') else {
             return Err(Failure::usage(text::postgres::PARAMETER_WITHOUT_VALUE));
         };
-        let parameter = Parameter::named(&decode(name)?)?;
+        let parameter = Parameter::named(&decode(name)?)
+            // `password=a&b=c` would otherwise name the second half of the password.
+            .map_err(|failure| if after_password { unescaped() } else { failure })?;
+        after_password = parameter == Parameter::Password;
         let value = decode(value)?;
         match parameter {
             // SQLAlchemy repeats `host=name:port` for each of several hosts.
