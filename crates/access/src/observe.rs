@@ -30,7 +30,6 @@ impl Observed {
     pub fn from_json(json: &str) -> Result<Observed> {
         let raw: raw::Catalogue = serde_json::from_str(json)
             .map_err(|e| Failure::new(text::access::CATALOGUE_UNREADABLE).because(e))?;
-        raw.into_observed()
-            .map_err(|list| Failure::new(text::access::ACL_UNREADABLE.with("text", list)))
+        raw.into_observed().map_err(|list| Failure::new(text::access::ACL_UNREADABLE.with("text", list)))
     }
 }

@@ -170,8 +170,13 @@ fn normal_type(text: &str) -> String {
     let lower = lower.strip_prefix("pg_catalog.").unwrap_or(&lower);
     let name = match lower {
         "character" | "char" => "character",
-        "character varying" | "timestamp with time zone" | "time with time zone" | "bit varying"
-        | "double precision" | "timestamp without time zone" | "time without time zone" => lower,
+        "character varying"
+        | "timestamp with time zone"
+        | "time with time zone"
+        | "bit varying"
+        | "double precision"
+        | "timestamp without time zone"
+        | "time without time zone" => lower,
         internal => sql_type_name(internal).unwrap_or(match internal {
             "int" => "integer",
             "decimal" => "numeric",

@@ -191,10 +191,7 @@ impl Held {
 
     /// Both together.
     pub fn union(self, other: Held) -> Held {
-        Held {
-            privileges: self.privileges | other.privileges,
-            grantable: self.grantable | other.grantable,
-        }
+        Held { privileges: self.privileges | other.privileges, grantable: self.grantable | other.grantable }
     }
 
     /// What is here and not in `other`.

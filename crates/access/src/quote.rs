@@ -47,8 +47,7 @@ fn split_on(text: &str, separator: char) -> Option<Vec<String>> {
 
 /// A name as it is written in a pattern or list of the strategy: quoted only where needed.
 pub(crate) fn written(name: &str) -> String {
-    let plain = !name.is_empty()
-        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '-'));
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '-'));
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 

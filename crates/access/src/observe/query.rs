@@ -18,7 +18,7 @@ pub fn catalogue_query(version: ServerVersion, policy: &Policy, target: &Target)
         server(),
         roles(version),
         schemas(),
-        relations(policy, target),
+        relations(),
         routines(),
         TYPES.to_owned(),
         extensions(policy),
@@ -28,22 +28,46 @@ pub fn catalogue_query(version: ServerVersion, policy: &Policy, target: &Target)
     ];
     format!(
         "WITH RECURSIVE managed AS MATERIALIZED (\n  {}\n), named AS (\n  {}\n)\nSELECT json_build_object(\n{}\n)::text",
-        managed(target),
+        managed(policy, target),
         named(policy, target),
         parts.join(",\n")
     )
 }
 
-/// The managed schemas: those of the target, or all when the target names none.
-fn managed(target: &Target) -> String {
-    let user = "SELECT oid, nspname, nspowner FROM pg_catalog.pg_namespace \
-                WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'";
+/// The managed schemas: those of the target, or all when the target names none; each with the
+/// owner that its sequences should have.
+fn managed(policy: &Policy, target: &Target) -> String {
+    let wanted = wanted_owner(policy, target);
+    let user = format!(
+        "SELECT oid, {wanted} AS wanted FROM pg_catalog.pg_namespace n
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+    );
     if target.schemas.is_empty() {
-        return user.to_owned();
+        return user;
     }
     let names: BTreeSet<&String> = target.schemas.values().collect();
     let names: Vec<String> = names.into_iter().map(|n| literal(n)).collect();
     format!("{user} AND nspname IN ({})", names.join(", "))
+}
+
+/// For a schema `n`, the owner that its sequences should have. Which column a sequence belongs to
+/// matters only where its owner is another: there it must be given away through its table.
+fn wanted_owner(policy: &Policy, target: &Target) -> String {
+    let cases: Vec<String> = target
+        .schemas
+        .iter()
+        .filter_map(|(logical, real)| {
+            let owner = policy.owner_of_schema(logical)?;
+            Some(format!("WHEN {} THEN {}", literal(real), literal(owner)))
+        })
+        .collect();
+    if cases.is_empty() {
+        return "nspowner".to_owned();
+    }
+    format!(
+        "(SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = CASE n.nspname {} END)",
+        cases.join(" ")
+    )
 }
 
 /// The tables that the policy names one by one, and whatever inherits from them.
@@ -125,9 +149,8 @@ fn schemas() -> String {
     )
 }
 
-fn relations(policy: &Policy, target: &Target) -> String {
+fn relations() -> String {
     let extensions = of_extensions("pg_class");
-    let wanted = wanted_owners(policy, target);
     format!(
         "'rel', (SELECT json_agg(json_build_array(relnamespace::int8, relkind, relowner::int8, relacl::text,
     relrowsecurity, relforcerowsecurity, relispartition, oids, names))
@@ -143,33 +166,13 @@ fn relations(policy: &Policy, target: &Target) -> String {
     WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = c.oid AND objsubid = 0
       AND refclassid = 'pg_catalog.pg_class'::regclass AND deptype IN ('a', 'i') AND refobjsubid > 0
     OFFSET 0) d
-  WHERE c.relkind = 'S' AND c.relowner IS DISTINCT FROM {wanted}),
+  WHERE c.relkind = 'S' AND c.relowner IS DISTINCT FROM n.wanted),
 'att', (SELECT json_agg(json_build_array(a.attrelid::int8, a.attname, a.attacl::text))
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND a.attnum > 0
     AND c.relnamespace IN (SELECT oid FROM managed)),
 'inh', (SELECT json_agg(json_build_array(i.inhrelid::int8, i.inhparent::int8))
   FROM pg_catalog.pg_inherits i JOIN named ON named.oid = i.inhrelid)"
-    )
-}
-
-/// For a schema `n`, the owner that its sequences should have. Which column a sequence belongs to
-/// matters only where its owner is another: there it must be given away through its table.
-fn wanted_owners(policy: &Policy, target: &Target) -> String {
-    let cases: Vec<String> = target
-        .schemas
-        .iter()
-        .filter_map(|(logical, real)| {
-            let owner = policy.owner_of_schema(logical)?;
-            Some(format!("WHEN {} THEN {}", literal(real), literal(owner)))
-        })
-        .collect();
-    if cases.is_empty() {
-        return "n.nspowner".to_owned();
-    }
-    format!(
-        "(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = CASE n.nspname {} END)",
-        cases.join(" ")
     )
 }
 
@@ -184,13 +187,14 @@ fn routines() -> String {
     FROM pg_catalog.pg_proc
     WHERE pronamespace IN (SELECT oid FROM managed) AND oid NOT IN {extensions}
     GROUP BY pronamespace, proowner, proacl, prosecdef, fixed) f),
-'argtypes', (SELECT json_agg(json_build_array(t.oid::int8, n.nspname, coalesce(e.typname, t.typname),
-    e.oid IS NOT NULL))
+'argtypes', (SELECT json_agg(json_build_array(used.oid::int8, t.nspname, t.typname, t.array))
   FROM (SELECT DISTINCT unnest(proargtypes) AS oid FROM pg_catalog.pg_proc
-    WHERE pronamespace IN (SELECT oid FROM managed)) used
-  JOIN pg_catalog.pg_type t ON t.oid = used.oid
-  LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.typarray = t.oid
-  JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(e.typnamespace, t.typnamespace))"
+    WHERE pronamespace IN (SELECT oid FROM managed) OFFSET 0) used
+  CROSS JOIN LATERAL (SELECT n.nspname, coalesce(e.typname, t.typname) AS typname, e.oid IS NOT NULL AS array
+    FROM pg_catalog.pg_type t
+    LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+    JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(e.typnamespace, t.typnamespace)
+    WHERE t.oid = used.oid OFFSET 0) t)"
     )
 }
 
@@ -198,10 +202,9 @@ fn routines() -> String {
 const TYPES: &str = "'ty', (SELECT json_agg(json_build_array(t.oid::int8, t.typnamespace::int8, t.typname,
     t.typowner::int8, t.typacl::text))
   FROM pg_catalog.pg_type t
-  WHERE t.typnamespace IN (SELECT oid FROM managed)
+  WHERE (t.typnamespace IN (SELECT oid FROM managed)) IS TRUE
     AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'b' AND t.typcategory <> 'A')
-      OR (t.typtype = 'c' AND EXISTS (SELECT FROM pg_catalog.pg_class c
-            WHERE c.oid = t.typrelid AND c.relkind = 'c')))
+      OR (t.typtype = 'c' AND t.typrelid IN (SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'c')))
     AND t.oid NOT IN (SELECT objid FROM pg_catalog.pg_depend
       WHERE refclassid = 'pg_catalog.pg_extension'::regclass
         AND classid = 'pg_catalog.pg_type'::regclass AND deptype = 'e'))";

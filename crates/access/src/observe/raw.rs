@@ -75,15 +75,9 @@ impl Catalogue {
         let mut roles: Vec<Role> = self.roles.into_iter().flatten().map(RawRole::typed).collect();
         roles.sort_by(|a, b| a.name.cmp(&b.name));
         let by_oid: HashMap<Oid, bool> = roles.iter().map(|r| (r.oid, r.inherit)).collect();
-        let mut reader = Reader {
-            roles: roles.iter().map(|r| (r.name.clone(), r.oid)).collect(),
-            acls: Acls::default(),
-        };
-        let database = Database {
-            acl: reader.acl(self.db.2.as_deref())?,
-            name: self.db.0,
-            owner: self.db.1,
-        };
+        let mut reader =
+            Reader { roles: roles.iter().map(|r| (r.name.clone(), r.oid)).collect(), acls: Acls::default() };
+        let database = Database { acl: reader.acl(self.db.2.as_deref())?, name: self.db.0, owner: self.db.1 };
         let schemas = schemas(self.ns, &mut reader)?;
         let relations = relations(self.rel, self.seq, &mut reader)?;
         let routines = routines(self.fun, self.argtypes, &mut reader)?;
@@ -213,8 +207,17 @@ fn relations(
     let tables: HashMap<Oid, Oid> = sequences.into_iter().flatten().collect();
     let mut relations = Vec::new();
     for group in groups.into_iter().flatten() {
-        let RelationGroup(schema, letter, owner, acl, row_security, row_security_forced, partition, oids, names) =
-            group;
+        let RelationGroup(
+            schema,
+            letter,
+            owner,
+            acl,
+            row_security,
+            row_security_forced,
+            partition,
+            oids,
+            names,
+        ) = group;
         let acl = reader.acl(acl.as_deref())?;
         let kind = relation_kind(letter)?;
         relations.extend(oids.into_iter().zip(names).map(|(oid, name)| Relation {
@@ -272,10 +275,8 @@ fn routines(
         let RoutineGroup(schema, owner, acl, security_definer, search_path_fixed, oids, names, args) = group;
         let acl = reader.acl(acl.as_deref())?;
         for ((oid, name), arguments) in oids.into_iter().zip(names).zip(args) {
-            let arguments: Vec<&str> = arguments
-                .split_whitespace()
-                .map(|oid| types.get(oid).map_or(oid, String::as_str))
-                .collect();
+            let arguments: Vec<&str> =
+                arguments.split_whitespace().map(|oid| types.get(oid).map_or(oid, String::as_str)).collect();
             let arguments = arguments.join(", ");
             routines.push(Routine {
                 oid,
@@ -305,9 +306,7 @@ fn type_name(schema: &str, name: &str, array: bool) -> String {
     if array { format!("{base}[]") } else { base }
 }
 
-fn settings(
-    list: Rows<(String, String, Option<String>, String, bool)>,
-) -> BTreeMap<String, ServerSetting> {
+fn settings(list: Rows<(String, String, Option<String>, String, bool)>) -> BTreeMap<String, ServerSetting> {
     list.into_iter()
         .flatten()
         .map(|(name, value, unit, context, pending_restart)| {

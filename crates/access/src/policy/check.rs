@@ -58,10 +58,8 @@ impl<'a> Check<'a> {
 
     fn level(&mut self, path: &[&str], level: &str) {
         if self.policy.level(level).is_none() {
-            let known: Vec<&str> = Profile::BUILTIN
-                .into_iter()
-                .chain(self.policy.profiles.keys().map(String::as_str))
-                .collect();
+            let known: Vec<&str> =
+                Profile::BUILTIN.into_iter().chain(self.policy.profiles.keys().map(String::as_str)).collect();
             let message = text::access::LEVEL_UNKNOWN.with("level", level).with("known", known.join(", "));
             self.problem(path, message);
         }
@@ -72,8 +70,7 @@ impl<'a> Check<'a> {
             let wanted = Wanted::parse(entry, kind);
             if wanted.as_ref().is_none_or(|w| !columns && !w.columns.is_empty()) {
                 let known = crate::privilege::Privileges::all(kind, 17);
-                let message =
-                    text::access::PRIVILEGE_UNKNOWN.with("privilege", entry).with("known", known);
+                let message = text::access::PRIVILEGE_UNKNOWN.with("privilege", entry).with("known", known);
                 self.problem(&[path, &[&at.to_string()]].concat(), message);
             }
         }
@@ -149,10 +146,7 @@ impl<'a> Check<'a> {
         if let Some(rotate) = &role.rotate
             && rotate.parse::<jiff::Span>().is_err()
         {
-            self.problem(
-                &["roles", name, "rotate"],
-                text::access::DURATION_UNREADABLE.with("value", rotate),
-            );
+            self.problem(&["roles", name, "rotate"], text::access::DURATION_UNREADABLE.with("value", rotate));
         }
     }
 
@@ -197,7 +191,10 @@ impl<'a> Check<'a> {
         let policy = self.policy;
         for (pattern, grants) in &policy.objects {
             let Some(parsed) = Pattern::parse(pattern) else {
-                self.problem(&["objects", pattern], text::access::PATTERN_UNREADABLE.with("pattern", pattern));
+                self.problem(
+                    &["objects", pattern],
+                    text::access::PATTERN_UNREADABLE.with("pattern", pattern),
+                );
                 continue;
             };
             for (role, list) in grants {

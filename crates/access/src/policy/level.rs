@@ -45,9 +45,7 @@ impl Profile {
                 routines: words(&["EXECUTE"]),
                 ..usage
             },
-            "append" => {
-                Profile { tables: words(&["INSERT"]), sequences: words(&["USAGE"]), ..usage }
-            }
+            "append" => Profile { tables: words(&["INSERT"]), sequences: words(&["USAGE"]), ..usage },
             _ => return None,
         })
     }
