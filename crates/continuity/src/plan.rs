@@ -36,8 +36,10 @@ fn incidents(runbook: &Runbook, document: &Document) -> Fact {
     let mut verdict = Verdict::default();
     objectives(runbook, &mut verdict);
     people(runbook, &mut verdict);
-    let times =
-        runbook.severities.iter().map(|(name, severity)| format!("{name} {}", severity.respond_within));
+    let times = runbook
+        .severities
+        .iter()
+        .map(|(name, severity)| format!("{name} {}", severity.respond_within.short()));
     let times: Vec<String> = times.collect();
     verdict.expect(!times.is_empty(), continuity::RUNBOOK_NO_SEVERITIES, || {
         continuity::RUNBOOK_SEVERITIES.with("list", times.join(", "))
@@ -67,7 +69,9 @@ fn incidents(runbook: &Runbook, document: &Document) -> Fact {
 fn objectives(runbook: &Runbook, verdict: &mut Verdict) {
     match (runbook.rto, runbook.rpo) {
         (Some(rto), Some(rpo)) => {
-            verdict.holds.push(continuity::RUNBOOK_OBJECTIVES.with("rto", rto).with("rpo", rpo));
+            verdict
+                .holds
+                .push(continuity::RUNBOOK_OBJECTIVES.with("rto", rto.short()).with("rpo", rpo.short()));
         }
         (rto, rpo) => {
             let absent = [

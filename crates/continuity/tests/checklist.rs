@@ -152,3 +152,15 @@ fn the_seven_titles_are_the_words_of_the_strategy() {
         ]
     );
 }
+
+#[test]
+fn the_guide_lists_every_line_with_its_section() {
+    let guide = include_str!("../../../docs/checklist.md");
+    for id in LineId::ALL {
+        let row = format!("\n| `{}` | {} | ", id.id(), id.section());
+        assert!(guide.contains(&row), "docs/checklist.md lacks {row}");
+    }
+    let (_, waiver) = guide.split_once("[[waivers]]\n").unwrap();
+    let (waiver, _) = waiver.split_once("```").unwrap();
+    assert_eq!(toml::from_str::<Waiver>(waiver).unwrap().line, LineId::Pitr);
+}

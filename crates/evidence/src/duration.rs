@@ -16,28 +16,38 @@ use crate::{Failure, Language, text};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HumanDuration(u64);
 
-/// One unit: its seconds, its name in each language (one, many), and what else it may be called.
+/// One unit: its seconds, its symbol, its name in each language (one, many), other spellings.
 struct Unit {
     seconds: u64,
+    symbol: &'static str,
     en: (&'static str, &'static str),
     es: (&'static str, &'static str),
     also: &'static [&'static str],
 }
 
-/// From the largest, which is what the canonical form prefers. Weeks are read but never written.
+/// From the largest, which is what the canonical form prefers.
 const UNITS: [Unit; 4] = [
-    Unit { seconds: 86_400, en: ("day", "days"), es: ("día", "días"), also: &["d", "dia", "dias"] },
-    Unit { seconds: 3_600, en: ("hour", "hours"), es: ("hora", "horas"), also: &["h", "hr", "hrs"] },
-    Unit { seconds: 60, en: ("minute", "minutes"), es: ("minuto", "minutos"), also: &["m", "min", "mins"] },
+    Unit { seconds: 86_400, symbol: "d", en: ("day", "days"), es: ("día", "días"), also: &["dia", "dias"] },
+    Unit { seconds: 3_600, symbol: "h", en: ("hour", "hours"), es: ("hora", "horas"), also: &["hr", "hrs"] },
+    Unit {
+        seconds: 60,
+        symbol: "min",
+        en: ("minute", "minutes"),
+        es: ("minuto", "minutos"),
+        also: &["m", "mins"],
+    },
     Unit {
         seconds: 1,
+        symbol: "s",
         en: ("second", "seconds"),
         es: ("segundo", "segundos"),
-        also: &["s", "sec", "secs", "seg"],
+        also: &["sec", "secs", "seg"],
     },
 ];
+
+/// Weeks are read but never written.
 const WEEK: Unit =
-    Unit { seconds: 7 * 86_400, en: ("week", "weeks"), es: ("semana", "semanas"), also: &["w"] };
+    Unit { seconds: 7 * 86_400, symbol: "w", en: ("week", "weeks"), es: ("semana", "semanas"), also: &[] };
 
 impl HumanDuration {
     /// So many seconds.
@@ -60,16 +70,28 @@ impl HumanDuration {
         Duration::from_secs(self.0)
     }
 
+    /// With the unit's symbol, which is the same in every language: `30 d`, `15 min`. For the fields
+    /// of a message, whose language is not known yet.
+    pub fn short(self) -> String {
+        let unit = self.unit();
+        format!("{} {}", self.0 / unit.seconds, unit.symbol)
+    }
+
     /// The canonical form in a language: `30 days`, `30 días`.
     pub fn say(self, language: Language) -> String {
-        let unit = UNITS.iter().find(|unit| self.0 != 0 && self.0.is_multiple_of(unit.seconds));
-        let unit = unit.unwrap_or(&UNITS[3]);
+        let unit = self.unit();
         let count = self.0 / unit.seconds;
         let (one, many) = match language {
             Language::En => unit.en,
             Language::Es => unit.es,
         };
         format!("{count} {}", if count == 1 { one } else { many })
+    }
+
+    /// The largest unit of which this is a whole number.
+    fn unit(self) -> &'static Unit {
+        let whole = |unit: &&Unit| self.0 != 0 && self.0.is_multiple_of(unit.seconds);
+        UNITS.iter().find(whole).unwrap_or(&UNITS[UNITS.len() - 1])
     }
 }
 
@@ -109,7 +131,7 @@ fn split_where(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
 fn seconds_of(name: &str) -> Option<u64> {
     let name = name.to_lowercase();
     let named = |unit: &&Unit| {
-        [unit.en.0, unit.en.1, unit.es.0, unit.es.1].contains(&name.as_str())
+        [unit.symbol, unit.en.0, unit.en.1, unit.es.0, unit.es.1].contains(&name.as_str())
             || unit.also.contains(&name.as_str())
     };
     UNITS.iter().chain([&WEEK]).find(named).map(|unit| unit.seconds)
@@ -194,6 +216,7 @@ mod tests {
             assert_eq!(duration.to_string(), en);
             assert_eq!(duration.say(Language::Es), es);
             assert_eq!(seconds(en), Some(length));
+            assert_eq!(seconds(&duration.short()), Some(length));
             assert_eq!(seconds(es), Some(length));
         }
     }
