@@ -1,8 +1,9 @@
 //! One environment: what it is, where it runs, how it is reached, and what it must obey.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use obyra_access::Provider;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,16 @@ pub enum RunsOn {
 }
 
 impl RunsOn {
+    /// The same, as the access room names it.
+    pub fn provider(self) -> Provider {
+        match self {
+            RunsOn::Embedded => Provider::Embedded,
+            RunsOn::SelfHosted => Provider::SelfHosted,
+            RunsOn::Rds => Provider::Rds,
+            RunsOn::CloudSql => Provider::CloudSql,
+        }
+    }
+
     /// Whether a provider runs it, so that nobody is superuser there.
     pub fn is_managed(self) -> bool {
         matches!(self, RunsOn::Rds | RunsOn::CloudSql)
@@ -208,6 +219,7 @@ pub struct Environment {
     pub runbook: obyra_continuity::Runbook,
     /// Waived checklist lines.
     pub waivers: Vec<obyra_continuity::Waiver>,
+    declared: BTreeSet<String>,
 }
 
 impl Environment {
@@ -215,7 +227,7 @@ impl Environment {
     pub(crate) fn assemble(
         name: &str,
         own: Declaration,
-        sections: Sections,
+        (sections, declared): (Sections, BTreeSet<String>),
         folder: &Path,
     ) -> Option<Environment> {
         let reach = own.reach(folder)?;
@@ -245,7 +257,14 @@ impl Environment {
             anonymize: sections.anonymize,
             runbook: sections.runbook,
             waivers: sections.waivers,
+            declared,
         })
+    }
+
+    /// Whether the file has this section for it. One that is absent has the default values,
+    /// which is not the same as being wanted.
+    pub fn declares(&self, section: &str) -> bool {
+        self.declared.contains(section)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the file to the strategy: read, shape, layers, meaning, in one report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
 
 use obyra_evidence::{Finding, Language, Severity, text};
@@ -47,6 +47,7 @@ struct Layered<'i> {
     table: Spanned<DeTable<'i>>,
     own: Option<Declaration>,
     sections: Sections,
+    declared: BTreeSet<String>,
 }
 
 fn understand(source: &Source) -> Result<Strategy, Problems> {
@@ -104,6 +105,7 @@ fn layers<'i>(
         let mut rest = only(table.get_ref(), |key| sections.iter().any(|name| name == key));
         layers.push(Layered {
             name: name.get_ref().to_string(),
+            declared: rest.keys().map(|key| key.get_ref().to_string()).collect(),
             own: if whole { fitted(&mut own, name.span(), report) } else { None },
             sections: fitted(&mut rest, name.span(), report).unwrap_or_default(),
             table,
@@ -114,7 +116,7 @@ fn layers<'i>(
 
 impl Layered<'_> {
     fn scene(&self) -> Scene<'_> {
-        Scene { name: &self.name, own: self.own.as_ref(), sections: &self.sections }
+        Scene { name: &self.name, own: self.own.as_ref(), sections: &self.sections, declared: &self.declared }
     }
 }
 
@@ -166,7 +168,9 @@ fn assemble(
     let environments: BTreeMap<String, Environment> = layers
         .into_iter()
         .filter_map(|layer| {
-            let environment = Environment::assemble(&layer.name, layer.own?, layer.sections, &folder)?;
+            let own = layer.own?;
+            let environment =
+                Environment::assemble(&layer.name, own, (layer.sections, layer.declared), &folder)?;
             Some((layer.name, environment))
         })
         .collect();

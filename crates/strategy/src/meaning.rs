@@ -5,6 +5,8 @@ mod backup;
 mod notify;
 mod reach;
 
+use std::collections::BTreeSet;
+
 use obyra_evidence::{Message, Severity};
 
 use crate::environment::{Declaration, Stage};
@@ -19,6 +21,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) own: Option<&'a Declaration>,
     /// Its sections, the common ones included.
     pub(crate) sections: &'a Sections,
+    /// The names of the sections that the file holds for it.
+    pub(crate) declared: &'a BTreeSet<String>,
 }
 
 impl Scene<'_> {
@@ -33,8 +37,8 @@ impl Scene<'_> {
 pub(crate) struct Remark {
     /// How much it weighs.
     pub(crate) severity: Severity,
-    /// Where, from the environment downwards, as the file writes it.
-    pub(crate) path: String,
+    /// Where, from the environment downwards: keys, and positions in lists.
+    pub(crate) path: Vec<String>,
     /// What.
     pub(crate) message: Message,
     /// What mends it.
@@ -45,10 +49,10 @@ pub(crate) struct Remark {
 
 impl Remark {
     /// Something that is wrong.
-    pub(crate) fn error(path: impl Into<String>, message: impl Into<Message>) -> Self {
+    pub(crate) fn error<P: ToString>(path: &[P], message: impl Into<Message>) -> Self {
         Remark {
             severity: Severity::Error,
-            path: path.into(),
+            path: path.iter().map(ToString::to_string).collect(),
             message: message.into(),
             mend: None,
             absence: None,
@@ -56,7 +60,7 @@ impl Remark {
     }
 
     /// Something that deserves a thought.
-    pub(crate) fn warning(path: impl Into<String>, message: impl Into<Message>) -> Self {
+    pub(crate) fn warning<P: ToString>(path: &[P], message: impl Into<Message>) -> Self {
         Remark { severity: Severity::Warning, ..Remark::error(path, message) }
     }
 

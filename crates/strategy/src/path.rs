@@ -46,7 +46,8 @@ impl Path {
         self.0.starts_with(&other.0)
     }
 
-    fn step(&self, step: Step) -> Self {
+    /// This path and one more step.
+    pub(crate) fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Path(steps)

@@ -67,7 +67,7 @@ impl<'s, 'i> Report<'s, 'i> {
             if remark.absence.as_ref().is_some_and(|absent| self.was_pruned(&own, absent)) {
                 continue;
             }
-            let path = tree::follow(merged, &Path::top(), &remark.path);
+            let path = tree::follow(merged, &remark.path);
             let span = tree::span_of(merged, &path).unwrap_or_else(|| fallback.clone());
             self.find(remark.severity, &span, remark.message, remark.mend);
         }

@@ -130,29 +130,20 @@ fn visit_value(value: &Spanned<DeValue<'_>>, path: &Path, seen: &mut impl FnMut(
     }
 }
 
-/// Follows a path written as text, as the capabilities write it (`roles.obyra_app` or
-/// `sensitive."app.users"`). A key may itself hold dots, so the keys that are really in the
-/// file decide; what leads nowhere is left out, and the rest still names the right place.
-pub(crate) fn follow(root: &DeTable<'_>, from: &Path, written: &str) -> Path {
-    let mut path = from.clone();
-    let mut value = root_at(root, from);
-    let mut rest = written;
-    while !rest.is_empty() {
-        let Some((step, after)) = next_step(value, rest) else { break };
-        value = value.and_then(|value| child(value, &step));
-        path = match step {
-            Step::Key(key) => path.key(&key),
-            Step::Index(index) => path.index(index),
+/// Follows a path of keys and positions as far as it leads; the rest names what is not there.
+pub(crate) fn follow(root: &DeTable<'_>, written: &[String]) -> Path {
+    let Some((first, rest)) = written.split_first() else { return Path::top() };
+    let mut path = Path::top().key(first);
+    let mut value = root.get(first.as_str()).map(Spanned::get_ref);
+    for name in rest {
+        let step = match value {
+            Some(DeValue::Array(_)) => name.parse().map_or(Step::Key(name.clone()), Step::Index),
+            _ => Step::Key(name.clone()),
         };
-        rest = after;
+        value = value.and_then(|value| child(value, &step));
+        path = path.step(step);
     }
     path
-}
-
-fn root_at<'t, 'i>(root: &'t DeTable<'i>, path: &Path) -> Option<&'t DeValue<'i>> {
-    let (first, rest) = path.0.split_first()?;
-    let Step::Key(key) = first else { return None };
-    rest.iter().try_fold(root.get(key.as_str())?.get_ref(), child)
 }
 
 fn child<'t, 'i>(value: &'t DeValue<'i>, step: &Step) -> Option<&'t DeValue<'i>> {
@@ -161,32 +152,4 @@ fn child<'t, 'i>(value: &'t DeValue<'i>, step: &Step) -> Option<&'t DeValue<'i>>
         (DeValue::Array(array), Step::Index(index)) => array.get(*index).map(Spanned::get_ref),
         _ => None,
     }
-}
-
-/// The longest key of this value that the written path begins with.
-fn next_step<'w>(value: Option<&DeValue<'_>>, written: &'w str) -> Option<(Step, &'w str)> {
-    let written = written.strip_prefix('.').unwrap_or(written);
-    match value? {
-        DeValue::Table(table) => table
-            .keys()
-            .filter_map(|key| {
-                let key = key.get_ref();
-                let after = after_key(written, key)?;
-                Some((Step::Key(key.to_string()), after))
-            })
-            .min_by_key(|(_, after)| after.len()),
-        DeValue::Array(_) => {
-            let digits = written.trim_start_matches('[');
-            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-            let index = digits[..end].parse().ok()?;
-            Some((Step::Index(index), digits[end..].trim_start_matches(']')))
-        }
-        _ => None,
-    }
-}
-
-fn after_key<'w>(written: &'w str, key: &str) -> Option<&'w str> {
-    let quoted = format!("{key:?}");
-    let after = written.strip_prefix(quoted.as_str()).or_else(|| written.strip_prefix(key))?;
-    (after.is_empty() || after.starts_with(['.', '['])).then_some(after)
 }

@@ -17,6 +17,9 @@ pub struct NotBuilt {
 /// A line, the section that declares it, and whether an environment asks for it.
 type Row = (LineId, &'static str, fn(&Environment) -> bool);
 
+/// The rows that stand for keys of the environment itself, not for sections.
+const OWN_KEYS: [&str; 2] = ["high_availability", "networks"];
+
 const NOT_BUILT: &[Row] = &[
     (LineId::HighAvailability, "high_availability", |e| e.high_availability || e.replica.is_some()),
     (LineId::Networks, "networks", |e| !e.networks.is_empty()),
@@ -36,7 +39,10 @@ const NOT_BUILT: &[Row] = &[
 pub fn not_built(environment: &Environment) -> Vec<NotBuilt> {
     NOT_BUILT
         .iter()
-        .filter(|(_, _, declared)| declared(environment))
+        .filter(|(_, section, asked)| {
+            let top = section.split('.').next().unwrap_or(section);
+            (OWN_KEYS.contains(&top) || environment.declares(top)) && asked(environment)
+        })
         .map(|(line, section, _)| NotBuilt { line: *line, section })
         .collect()
 }

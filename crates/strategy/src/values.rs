@@ -31,6 +31,13 @@ impl Network {
         self.prefix == 0
     }
 
+    /// Whether every address of another network is in this one.
+    pub fn covers(&self, other: &Network) -> bool {
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && self.prefix <= other.prefix
+            && first(other.address, self.prefix) == self.address
+    }
+
     /// The network that this text must have meant, for the hint of an error.
     pub(crate) fn meant_by(written: &str) -> Option<Network> {
         let (address, prefix) = written.split_once('/').unwrap_or((written, ""));

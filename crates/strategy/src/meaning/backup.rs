@@ -11,18 +11,21 @@ const PRODUCTION_RETENTION_MIN: HumanDuration = HumanDuration::from_days(30);
 const PRODUCTION_PITR_MIN: HumanDuration = HumanDuration::from_days(7);
 
 pub(super) fn check(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
+    if !scene.declared.contains("backup") {
+        return;
+    }
     let backup = &scene.sections.backup;
     if !backup.enabled {
         if scene.stage() != Stage::Development {
             let message = text::strategy::NO_BACKUP.with("environment", scene.name);
-            remarks.push(Remark::warning("backup.enabled", message));
+            remarks.push(Remark::warning(&["backup", "enabled"], message));
         }
         return;
     }
     if backup.pitr.enabled && backup.retention < backup.pitr.window {
         remarks.push(
             Remark::error(
-                "backup.retention",
+                &["backup", "retention"],
                 text::strategy::RETENTION_BELOW_PITR
                     .with("environment", scene.name)
                     .with("retention", backup.retention)
@@ -47,20 +50,20 @@ fn minima(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
             .with("environment", scene.name)
             .with("retention", backup.retention)
             .with("min", retention_min);
-        remarks.push(Remark::warning("backup.retention", message));
+        remarks.push(Remark::warning(&["backup", "retention"], message));
     }
     if scene.stage() != Stage::Production {
         return;
     }
     if !backup.pitr.enabled {
         let message = text::strategy::NO_PITR.with("environment", scene.name);
-        remarks.push(Remark::warning("backup.pitr.enabled", message));
+        remarks.push(Remark::warning(&["backup", "pitr", "enabled"], message));
     } else if backup.pitr.window < PRODUCTION_PITR_MIN {
         let message = text::strategy::PITR_SHORT
             .with("environment", scene.name)
             .with("window", backup.pitr.window)
             .with("min", PRODUCTION_PITR_MIN);
-        remarks.push(Remark::warning("backup.pitr.window", message));
+        remarks.push(Remark::warning(&["backup", "pitr", "window"], message));
     }
 }
 
@@ -71,11 +74,12 @@ fn export(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
     }
     if backup.export.repository.is_none() {
         remarks.push(Remark::error(
-            "backup.export.enabled",
+            &["backup", "export", "enabled"],
             text::strategy::EXPORT_WITHOUT_PLACE.with("environment", scene.name),
         ));
     }
     if backup.export.repository.is_some() && backup.export.repository == backup.repository {
-        remarks.push(Remark::warning("backup.export.repository", text::strategy::EXPORT_BESIDE_BACKUP));
+        remarks
+            .push(Remark::warning(&["backup", "export", "repository"], text::strategy::EXPORT_BESIDE_BACKUP));
     }
 }

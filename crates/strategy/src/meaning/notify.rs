@@ -10,19 +10,29 @@ use crate::shape::nearest;
 pub(super) fn check(scene: &Scene<'_>, all: &[Scene<'_>], remarks: &mut Vec<Remark>) {
     channels(scene, remarks);
     source_of_copies(scene, all, remarks);
+    for (index, waiver) in scene.sections.waivers.iter().enumerate() {
+        let Some(name) = &waiver.environment else { continue };
+        if !all.iter().any(|other| other.name == name) {
+            let path = ["waivers", &index.to_string(), "environment"];
+            let known = all.iter().map(|other| other.name);
+            remarks.push(unknown(&path, text::strategy::ENVIRONMENT_UNKNOWN, name, known));
+        }
+    }
 }
 
 fn channels(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
     let alerts = &scene.sections.alerts;
     let told = [
-        ("alerts.notify", &alerts.notify),
-        ("secrets.rotation.notify", &scene.sections.secrets.rotation.notify),
+        (vec!["alerts", "notify"], &alerts.notify),
+        (vec!["secrets", "rotation", "notify"], &scene.sections.secrets.rotation.notify),
     ];
     for (path, names) in told {
         for (index, name) in names.iter().enumerate().filter(|(_, name)| !alerts.channels.contains_key(*name))
         {
             let known = alerts.channels.keys().map(String::as_str);
-            remarks.push(unknown(format!("{path}[{index}]"), text::strategy::CHANNEL_UNKNOWN, name, known));
+            let position = index.to_string();
+            let path = [path.as_slice(), &[position.as_str()]].concat();
+            remarks.push(unknown(&path, text::strategy::CHANNEL_UNKNOWN, name, known));
         }
     }
     for (name, channel) in &alerts.channels {
@@ -32,28 +42,28 @@ fn channels(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
         };
         if let Some(key) = missing {
             let message = text::strategy::CHANNEL_LACKS.with("name", name).with("key", key);
-            remarks.push(Remark::error(format!("alerts.channels.{name:?}"), message));
+            remarks.push(Remark::error(&["alerts", "channels", name], message));
         }
     }
 }
 
 fn source_of_copies(scene: &Scene<'_>, all: &[Scene<'_>], remarks: &mut Vec<Remark>) {
     let Some(from) = &scene.sections.anonymize.from else { return };
-    let path = "anonymize.from";
+    let path = ["anonymize", "from"];
     if !all.iter().any(|other| other.name == from) {
         let known = all.iter().map(|other| other.name);
-        remarks.push(unknown(path, text::strategy::ENVIRONMENT_UNKNOWN, from, known));
+        remarks.push(unknown(&path, text::strategy::ENVIRONMENT_UNKNOWN, from, known));
     } else if scene.name == from {
-        remarks.push(Remark::error(path, text::strategy::COPY_ONTO_ITSELF.with("environment", from)));
+        remarks.push(Remark::error(&path, text::strategy::COPY_ONTO_ITSELF.with("environment", from)));
     } else if scene.stage() == Stage::Production {
         let message = text::strategy::COPY_INTO_PRODUCTION.with("environment", scene.name);
-        remarks.push(Remark::error(path, message));
+        remarks.push(Remark::error(&path, message));
     }
 }
 
 /// A name that nothing defines, with those that exist.
-pub(super) fn unknown<'n>(
-    path: impl Into<String>,
+pub(super) fn unknown<'n, P: ToString>(
+    path: &[P],
     code: Code,
     name: &str,
     known: impl Iterator<Item = &'n str>,

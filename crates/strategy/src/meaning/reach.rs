@@ -30,18 +30,18 @@ fn ways(own: &Declaration, remarks: &mut Vec<Remark>) {
         (RunsOn::Embedded, []) => {}
         (RunsOn::Embedded, keys) => {
             remarks.extend(keys.iter().map(|key| {
-                Remark::error(*key, text::strategy::EMBEDDED_WITH_URL.with("key", key))
+                Remark::error(&[key], text::strategy::EMBEDDED_WITH_URL.with("key", key))
                     .mended_by(text::strategy::EMBEDDED_WITH_URL_MEND.with("key", key))
             }));
         }
         (_, []) => remarks.push(
-            Remark::error("runs_on", text::strategy::UNREACHABLE)
+            Remark::error(&["runs_on"], text::strategy::UNREACHABLE)
                 .mended_by(text::strategy::UNREACHABLE_MEND)
                 .of_absent(Path::top()),
         ),
         (_, [_]) => {}
         (_, [first, others @ ..]) => remarks.extend(others.iter().map(|key| {
-            Remark::error(*key, text::strategy::REACHED_TWICE.with("key", key).with("other", first))
+            Remark::error(&[key], text::strategy::REACHED_TWICE.with("key", key).with("other", first))
         })),
     }
 }
@@ -52,12 +52,12 @@ fn literal_url(own: &Declaration, remarks: &mut Vec<Remark>) {
     let Some(url) = &own.url else { return };
     match Conninfo::parse(url) {
         Ok(conninfo) if conninfo.password().is_some() => remarks.push(
-            Remark::error("url", text::strategy::PASSWORD_IN_FILE)
+            Remark::error(&["url"], text::strategy::PASSWORD_IN_FILE)
                 .mended_by(text::strategy::PASSWORD_IN_FILE_MEND),
         ),
         Ok(_) => {}
         Err(failure) => {
-            let mut remark = Remark::error("url", failure.what);
+            let mut remark = Remark::error(&["url"], failure.what);
             remark.mend = failure.mend;
             remarks.push(remark);
         }
@@ -98,11 +98,11 @@ fn one_database_each(scene: &Scene<'_>, own: &Declaration, all: &[Scene<'_>], re
                 .with("environment", scene.name)
                 .with("other", other.name)
                 .with("database", &own.database);
-            Remark::error(key, message).mended_by(text::strategy::SAME_DATABASE_MEND)
+            Remark::error(&[key], message).mended_by(text::strategy::SAME_DATABASE_MEND)
         } else {
             let message =
                 text::strategy::SAME_SERVER.with("environment", scene.name).with("other", other.name);
-            Remark::warning(key, message)
+            Remark::warning(&[key], message)
         });
     }
 }
@@ -114,19 +114,19 @@ fn only_in_development(scene: &Scene<'_>, own: &Declaration, remarks: &mut Vec<R
     }
     if own.recreate {
         remarks.push(
-            Remark::error("recreate", text::strategy::RECREATE_REFUSED.with("environment", scene.name))
+            Remark::error(&["recreate"], text::strategy::RECREATE_REFUSED.with("environment", scene.name))
                 .mended_by(text::strategy::STAGE_MEND),
         );
     }
     if own.runs_on == RunsOn::Embedded {
         remarks.push(
-            Remark::error("runs_on", text::strategy::EMBEDDED_REFUSED.with("environment", scene.name))
+            Remark::error(&["runs_on"], text::strategy::EMBEDDED_REFUSED.with("environment", scene.name))
                 .mended_by(text::strategy::STAGE_MEND),
         );
     }
     if !scene.sections.security.require_tls {
         let message = text::strategy::TLS_NOT_REQUIRED.with("environment", scene.name);
-        remarks.push(Remark::error("security.require_tls", message));
+        remarks.push(Remark::error(&["security", "require_tls"], message));
     }
 }
 
@@ -137,7 +137,7 @@ fn networks(scene: &Scene<'_>, own: &Declaration, remarks: &mut Vec<Remark>) {
     for (index, network) in own.networks.iter().enumerate() {
         if network.is_everywhere() {
             let message = text::strategy::NETWORK_EVERYWHERE.with("network", network);
-            remarks.push(Remark::warning(format!("networks[{index}]"), message));
+            remarks.push(Remark::warning(&["networks", &index.to_string()], message));
         }
     }
 }
