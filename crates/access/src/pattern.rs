@@ -129,7 +129,9 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |name: &str| {
-            if name.contains('*') { name.to_owned() } else { quote::written(name) }
+            let text = name.replace('*', "");
+            let plain = name.contains('*') && (text.is_empty() || quote::written(&text) == text);
+            if plain { name.to_owned() } else { quote::written(name) }
         };
         write!(f, "{} {}.{}", self.subject.word(), part(&self.schema), part(&self.name))?;
         self.arguments.as_ref().map_or(Ok(()), |arguments| write!(f, "({arguments})"))
@@ -230,6 +232,8 @@ mod tests {
         assert!(!Pattern::parse("function app.total").unwrap().is_exact());
         assert_eq!(Pattern::parse("table app.\"Odd.One\"").unwrap().name, "Odd.One");
         assert_eq!(Pattern::parse("sequence app.*").unwrap().to_string(), "sequence app.*");
+        let quoted = Pattern::parse("table app.\"Odd. *\"").unwrap();
+        assert_eq!((quoted.name.as_str(), quoted.to_string().as_str()), ("Odd. *", "table app.\"Odd. *\""));
         assert!(Pattern::parse("index app.x").is_none());
         assert!(Pattern::parse("table users").is_none());
     }
