@@ -86,6 +86,20 @@ fn what_is_appended_comes_back_in_order() {
 }
 
 #[test]
+fn records_are_appended_together_or_not_at_all() {
+    let bench = Bench::with(1);
+    let ledger = bench.open();
+    ledger.append_all(&[record(2, "check.tls"), record(3, "check.pitr")]).unwrap();
+    let mut unwritable = record(5, "check.tls");
+    unwritable.figures.insert("steps".into(), f64::INFINITY);
+    assert!(ledger.append_all(&[record(4, "check.tls"), unwritable]).is_err());
+    ledger.append_all(&[]).unwrap();
+    assert_eq!(ledger.verify().unwrap().records, 3);
+    let since = ledger.unchanged_since_each("staging", "check.").unwrap();
+    assert_eq!(since.into_iter().collect::<Vec<_>>(), [("check.tls".to_owned(), record(2, "").at)]);
+}
+
+#[test]
 fn filters_narrow() {
     let bench = Bench::with(6);
     let ledger = bench.open();

@@ -7,6 +7,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 pub use chain::GENESIS;
 
-use crate::{Failure, Record, Result, text};
+use crate::{Failure, Outcome, Record, Result, text};
 use chain::{Broken, Walk};
 use store::{Order, Store};
 
@@ -82,14 +83,23 @@ impl Ledger {
 
     /// Appends a record. When this returns, it is on the disk.
     pub fn append(&self, record: &Record) -> Result<Entry> {
+        let link = self.store.append(&self.written(record)?)?;
+        self.entry(link)
+    }
+
+    /// Appends records together: all of them, or none.
+    pub fn append_all(&self, records: &[Record]) -> Result<()> {
+        let written = records.iter().map(|record| self.written(record)).collect::<Result<Vec<_>>>()?;
+        self.store.append_all(&written)
+    }
+
+    fn written(&self, record: &Record) -> Result<String> {
         // JSON has no NaN: the record could be written, but never read back.
         if let Some((name, _)) = record.figures.iter().find(|(_, value)| !value.is_finite()) {
             let what = text::evidence::LEDGER_FIGURE.with("name", name).with("subject", &record.subject);
             return Err(Failure::new(what));
         }
-        let written = chain::canonical(record)
-            .map_err(|e| self.store.said(text::evidence::LEDGER_FAILED).because(e))?;
-        self.entry(self.store.append(written)?)
+        chain::canonical(record).map_err(|e| self.store.said(text::evidence::LEDGER_FAILED).because(e))
     }
 
     /// The records that the filter lets through, oldest first.
@@ -124,18 +134,26 @@ impl Ledger {
 
     /// Since when the records of a subject have had the same outcome as the newest one.
     pub fn unchanged_since(&self, environment: &str, subject: &str) -> Result<Option<Timestamp>> {
-        let mut run: Option<Record> = None;
+        Ok(self.unchanged_since_each(environment, subject)?.remove(subject))
+    }
+
+    /// The same for each subject that begins so, in one reading.
+    pub fn unchanged_since_each(
+        &self,
+        environment: &str,
+        subject_prefix: &str,
+    ) -> Result<BTreeMap<String, Timestamp>> {
+        let mut runs: BTreeMap<String, Run> = BTreeMap::new();
         self.newest_first(|Entry { record, .. }| {
-            if record.environment != environment || record.subject != subject {
-                return ControlFlow::Continue(());
+            if record.environment == environment && record.subject.starts_with(subject_prefix) {
+                let (at, outcome) = (record.at, record.outcome);
+                let run = runs.entry(record.subject).or_insert(Run { since: at, outcome, over: false });
+                run.over |= run.outcome != outcome;
+                run.since = if run.over { run.since } else { at };
             }
-            if run.as_ref().is_some_and(|newer| newer.outcome != record.outcome) {
-                return ControlFlow::Break(());
-            }
-            run = Some(record);
             ControlFlow::Continue(())
         })?;
-        Ok(run.map(|oldest| oldest.at))
+        Ok(runs.into_iter().map(|(subject, run)| (subject, run.since)).collect())
     }
 
     /// Reads the whole chain. The failure names the first record that was changed, removed or moved.
@@ -209,6 +227,13 @@ impl Ledger {
         failure.what = failure.what.with("number", number);
         failure
     }
+}
+
+/// The newest records of a subject, followed back in time until their outcome was another one.
+struct Run {
+    since: Timestamp,
+    outcome: Outcome,
+    over: bool,
 }
 
 /// A record as it is stored and exported: as text, so that its bytes are those that were hashed.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use super::{GENESIS, Link, chain};
 use crate::{Code, Failure, Result, text};
@@ -92,10 +94,26 @@ impl Store {
         Ok(schema_objects(&connection)? > 0)
     }
 
-    /// Appends under the write lock, so that two processes continue one chain.
-    pub(super) fn append(&self, record: String) -> Result<Link> {
+    /// Appends a record.
+    pub(super) fn append(&self, record: &str) -> Result<Link> {
+        self.append_with(|transaction| append(transaction, record))
+    }
+
+    /// Appends records in one transaction.
+    pub(super) fn append_all(&self, records: &[String]) -> Result<()> {
+        self.append_with(|transaction| records.iter().try_for_each(|one| append(transaction, one).map(drop)))
+    }
+
+    /// Takes the write lock before the head is read, so that two processes continue one chain.
+    fn append_with<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.lock();
-        append(&mut connection, record).map_err(|e| self.failure(&e))
+        let done = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        done.map_err(|e| self.failure(&e))
     }
 
     /// Shows the links to `visit`, until it breaks.
@@ -151,21 +169,19 @@ pub(super) enum Order {
 /// What a visitor answers: go on, enough, or a failure.
 pub(super) type Visit = Result<ControlFlow<()>>;
 
-fn append(connection: &mut Connection, record: String) -> rusqlite::Result<Link> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let sequence = highest_ever(&transaction)? + 1;
+fn append(transaction: &Transaction<'_>, record: &str) -> rusqlite::Result<Link> {
+    let sequence = highest_ever(transaction)? + 1;
     let last = "SELECT hash FROM ledger ORDER BY sequence DESC LIMIT 1";
     let previous = transaction
         .query_row(last, [], |row| row.get::<_, String>(0))
         .optional()?
         .unwrap_or_else(|| GENESIS.to_owned());
-    let hash = chain::hash(&previous, sequence, &record);
+    let hash = chain::hash(&previous, sequence, record);
     transaction.execute(
         "INSERT INTO ledger (sequence, previous, record, hash) VALUES (?1, ?2, ?3, ?4)",
         params![sequence, previous, record, hash],
     )?;
-    transaction.commit()?;
-    Ok(Link { sequence, previous, record, hash })
+    Ok(Link { sequence, previous, record: record.to_owned(), hash })
 }
 
 fn highest_ever(connection: &Connection) -> rusqlite::Result<i64> {
