@@ -29,8 +29,9 @@ impl ChangeLock {
     /// Takes the lock, waiting so long at most. When it cannot, the failure says who holds it.
     pub async fn acquire(session: &Session, wait: Duration) -> Result<ChangeLock> {
         let deadline = Instant::now() + wait;
-        let ask =
-            format!("SELECT pg_catalog.pg_try_advisory_lock({CHANGE_LOCK_KEY_SQL}), pg_catalog.pg_backend_pid()");
+        let ask = format!(
+            "SELECT pg_catalog.pg_try_advisory_lock({CHANGE_LOCK_KEY_SQL}), pg_catalog.pg_backend_pid()"
+        );
         loop {
             let answer = session.query_one(&ask, &[]).await.map_err(|e| failed(&e))?;
             if answer.get(0) {
@@ -45,8 +46,9 @@ impl ChangeLock {
 
     /// Gives the lock back.
     pub async fn release(self, session: &Session) -> Result<()> {
-        let give =
-            format!("SELECT pg_catalog.pg_advisory_unlock({CHANGE_LOCK_KEY_SQL}), pg_catalog.pg_backend_pid()");
+        let give = format!(
+            "SELECT pg_catalog.pg_advisory_unlock({CHANGE_LOCK_KEY_SQL}), pg_catalog.pg_backend_pid()"
+        );
         let answer = session.query_one(&give, &[]).await.map_err(|e| failed(&e))?;
         let (given, backend): (bool, i32) = (answer.get(0), answer.get(1));
         if given && backend == self.backend {

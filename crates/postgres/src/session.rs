@@ -82,9 +82,7 @@ impl Session {
                     match attempt.run().await {
                         Ok((session, kind)) if suits(wanted, kind) => return Ok(session),
                         Ok(_) => misses.push(Failure::new(
-                            text::postgres::WRONG_KIND_OF_SERVER
-                                .with("server", host)
-                                .with("wanted", wanted),
+                            text::postgres::WRONG_KIND_OF_SERVER.with("server", host).with("wanted", wanted),
                         )),
                         // Another host would refuse the same credentials, and count it as one more try.
                         Err(refused) if refused.is_final => return Err(refused.failure),

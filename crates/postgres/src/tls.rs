@@ -12,8 +12,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::conninfo::{Conninfo, RootCertificate, SslMode, TlsWish};
 use crate::Result;
+use crate::conninfo::{Conninfo, RootCertificate, SslMode, TlsWish};
 use verifier::{Demand, Verifier};
 
 /// What makes a TLS stream for this target. The provider is named here, so that nothing

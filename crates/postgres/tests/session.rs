@@ -1,5 +1,7 @@
 //! Sessions on a real server: who is let in, what limits hold, how the end is told.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
+
 use std::time::Duration;
 
 use obyra_evidence::{Code, text::postgres as say};
@@ -100,16 +102,24 @@ async fn a_session_has_a_name_and_limits_and_keeps_them() {
     assert_eq!(one(&named, "SHOW application_name").await, "drill");
     assert_eq!(one(&named, "SHOW lock_timeout").await, "5s");
     assert!(session.version().at_least(16) && !session.in_recovery());
-    assert_eq!(one(&session, "SHOW server_version").await.split(' ').next().unwrap(), session.version().to_string());
+    assert_eq!(
+        one(&session, "SHOW server_version").await.split(' ').next().unwrap(),
+        session.version().to_string()
+    );
 
     session
-        .batch_execute("CREATE ROLE other; SET ROLE other; SET search_path = nowhere; SET lock_timeout = '1h'")
+        .batch_execute(
+            "CREATE ROLE other; SET ROLE other; SET search_path = nowhere; SET lock_timeout = '1h'",
+        )
         .await
         .unwrap();
     session.reset().await.unwrap();
     assert_eq!(one(&session, "SHOW lock_timeout").await, "1500ms");
     assert_eq!(one(&session, "SHOW statement_timeout").await, "0");
-    assert_eq!(one(&session, "SELECT current_user || current_setting('search_path')").await, "postgres\"$user\", public");
+    assert_eq!(
+        one(&session, "SELECT current_user || current_setting('search_path')").await,
+        "postgres\"$user\", public"
+    );
 
     session.batch_execute("DO $$ BEGIN RAISE NOTICE 'mirá'; END $$").await.unwrap();
     assert_eq!(session.take_notices(), ["NOTICE: mirá"]);
@@ -193,12 +203,23 @@ async fn names_and_literals_are_what_the_server_makes_of_them() {
     let session = admin(&cluster).await;
     let words = session.query("SELECT word FROM pg_get_keywords()", &[]).await.unwrap();
     let mut names: Vec<String> = words.iter().map(|row| row.get(0)).collect();
-    names.extend(["a", "A", "a b", "ñ", "1a", "a1", "a$", "_", "", "a\"b", "a'b", "a\\b", "a\nb"].map(String::from));
+    names.extend(
+        ["a", "A", "a b", "ñ", "1a", "a1", "a$", "_", "", "a\"b", "a'b", "a\\b", "a\nb"].map(String::from),
+    );
     for name in names {
         let row = session.query_one("SELECT quote_ident($1), quote_literal($1)", &[&name]).await.unwrap();
         let (ident, literal): (String, String) = (row.get(0), row.get(1));
         // Words that only newer versions keep are quoted too.
-        let newer = ["json", "json_exists", "json_query", "json_scalar", "json_serialize", "json_table", "json_value", "merge_action"];
+        let newer = [
+            "json",
+            "json_exists",
+            "json_query",
+            "json_scalar",
+            "json_serialize",
+            "json_table",
+            "json_value",
+            "merge_action",
+        ];
         if !newer.contains(&name.as_str()) {
             assert_eq!(quote::ident(&name), ident);
         }

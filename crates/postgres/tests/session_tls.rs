@@ -1,5 +1,7 @@
 //! Each sslmode against a real server, and against servers that do not do as they are told.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
+
 use std::net::TcpListener as StdListener;
 
 use obyra_evidence::{Code, Failure, text::postgres as say};
@@ -48,10 +50,8 @@ fn named(cluster: &TemporaryCluster, host: &str, user: &str, parameters: &str) -
 
 async fn encrypted(target: &Conninfo) -> Result<bool, Failure> {
     let session = Session::connect(target, Limits::default()).await?;
-    let row = session
-        .query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[])
-        .await
-        .unwrap();
+    let row =
+        session.query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
     assert_eq!(row.get::<_, bool>(0), session.encrypted());
     Ok(session.encrypted())
 }
@@ -90,8 +90,14 @@ async fn certificates_prove_what_the_mode_asks() {
     assert_eq!(refused(&at("localhost", &format!("sslmode=require {distrust}"))).await, say::NOT_TRUSTED);
 
     assert_eq!(refused(&at("localhost", "sslmode=verify-full")).await, say::NO_ROOT_CERTIFICATE);
-    assert_eq!(refused(&at("localhost", "sslmode=verify-ca sslrootcert=/no/such.pem")).await, say::ROOT_CERTIFICATE);
-    assert_eq!(refused(&at("localhost", "sslmode=require sslcert=/c.pem")).await, say::CERTIFICATE_WITHOUT_KEY);
+    assert_eq!(
+        refused(&at("localhost", "sslmode=verify-ca sslrootcert=/no/such.pem")).await,
+        say::ROOT_CERTIFICATE
+    );
+    assert_eq!(
+        refused(&at("localhost", "sslmode=require sslcert=/c.pem")).await,
+        say::CERTIFICATE_WITHOUT_KEY
+    );
 }
 
 #[tokio::test]

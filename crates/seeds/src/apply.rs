@@ -94,7 +94,9 @@ async fn apply_each(
 
 /// A changed seed stops all of them: those after it may build on what it now says.
 fn refuse_changed(planned: Planned<'_>) -> Result<()> {
-    let Some(step) = planned.plan.steps.iter().find(|step| step.action == Action::Refuse) else { return Ok(()) };
+    let Some(step) = planned.plan.steps.iter().find(|step| step.action == Action::Refuse) else {
+        return Ok(());
+    };
     let failure = Failure::refused(
         text::seeds::CHANGED_REFUSED.with("seed", format!("{:03}_{}", step.number, step.name)),
     )

@@ -64,18 +64,12 @@ impl Plan {
         self.steps
             .iter()
             .filter_map(|step| match step.action {
-                Action::Refuse => Some(finding(
-                    Severity::Error,
-                    step,
-                    step.reason.clone(),
-                    text::seeds::MEND_CHANGED,
-                )),
-                Action::Missing => Some(finding(
-                    Severity::Warning,
-                    step,
-                    step.reason.clone(),
-                    text::seeds::MEND_MISSING,
-                )),
+                Action::Refuse => {
+                    Some(finding(Severity::Error, step, step.reason.clone(), text::seeds::MEND_CHANGED))
+                }
+                Action::Missing => {
+                    Some(finding(Severity::Warning, step, step.reason.clone(), text::seeds::MEND_MISSING))
+                }
                 Action::Apply if last_applied > Some(step.number) => Some(finding(
                     Severity::Warning,
                     step,
@@ -90,7 +84,8 @@ impl Plan {
 
 /// Compares the files with what was recorded.
 pub fn plan(seeds: &[Seed], observed: &Observed) -> Plan {
-    let recorded: BTreeMap<u32, &Recorded> = observed.recorded().iter().map(|row| (row.number, row)).collect();
+    let recorded: BTreeMap<u32, &Recorded> =
+        observed.recorded().iter().map(|row| (row.number, row)).collect();
     let mut steps: BTreeMap<u32, Step> = seeds
         .iter()
         .map(|seed| {
@@ -112,9 +107,10 @@ pub fn plan(seeds: &[Seed], observed: &Observed) -> Plan {
 fn decide(seed: &Seed, recorded: Option<&Recorded>) -> (Action, Message) {
     match recorded {
         None => (Action::Apply, text::seeds::PENDING.message()),
-        Some(row) if row.checksum == seed.checksum => {
-            (Action::None, text::seeds::UP_TO_DATE.with("when", &row.applied_at).with("role", &row.applied_by))
-        }
+        Some(row) if row.checksum == seed.checksum => (
+            Action::None,
+            text::seeds::UP_TO_DATE.with("when", &row.applied_at).with("role", &row.applied_by),
+        ),
         Some(row) if seed.repeatable => (Action::Repeat, text::seeds::REPEAT.with("when", &row.applied_at)),
         Some(row) => (Action::Refuse, text::seeds::CHANGED.with("when", &row.applied_at)),
     }

@@ -183,12 +183,8 @@ pub(super) fn interpret(mut pairs: Pairs) -> Result<Conninfo> {
         user,
         password: pairs.take(Parameter::Password).map(Into::into),
         tls: tls(&mut pairs)?,
-        target_session_attrs: choice(
-            &mut pairs,
-            Parameter::TargetSessionAttrs,
-            TargetSessionAttrs::ALL,
-        )?
-        .unwrap_or_default(),
+        target_session_attrs: choice(&mut pairs, Parameter::TargetSessionAttrs, TargetSessionAttrs::ALL)?
+            .unwrap_or_default(),
         connect_timeout: connect_timeout(&mut pairs)?,
         application_name: pairs
             .take(Parameter::ApplicationName)

@@ -42,7 +42,10 @@ fn what_is_not_said_is_as_in_libpq() {
     assert_eq!(read.ssl_mode(), SslMode::Prefer);
     assert_eq!(read.target_session_attrs(), TargetSessionAttrs::Any);
     assert_eq!(read.connect_timeout(), Some(Duration::from_secs(10)));
-    assert_eq!(parse("postgresql://ana@/obras").host_summary(), "/var/run/postgresql/.s.PGSQL.5432,/tmp/.s.PGSQL.5432");
+    assert_eq!(
+        parse("postgresql://ana@/obras").host_summary(),
+        "/var/run/postgresql/.s.PGSQL.5432,/tmp/.s.PGSQL.5432"
+    );
     assert_eq!(refused("postgresql://db.example/obras"), text::postgres::NO_USER);
     assert_eq!(refused(""), text::postgres::EMPTY);
 }
@@ -54,8 +57,11 @@ fn hosts_of_every_kind() {
     assert_eq!(several.target_session_attrs(), TargetSessionAttrs::PreferStandby);
     assert_eq!(several.host_summary(), "a:1,b:5432,[::1]:3");
 
-    for socket in ["postgresql://u@%2Frun%2Fpg:6/d", "postgresql://u@/d?host=/run/pg&port=6", "host=/run/pg port=6 user=u"]
-    {
+    for socket in [
+        "postgresql://u@%2Frun%2Fpg:6/d",
+        "postgresql://u@/d?host=/run/pg&port=6",
+        "host=/run/pg port=6 user=u",
+    ] {
         let read = parse(socket);
         assert_eq!(read.hosts()[0].socket_dir(), Some(Path::new("/run/pg")), "{socket}");
         assert_eq!(read.host_summary(), "/run/pg/.s.PGSQL.6");
@@ -71,12 +77,19 @@ fn hosts_of_every_kind() {
 
 #[test]
 fn tls_as_libpq_means_it() {
-    let full = parse("postgresql://u@h/d?sslmode=verify-full&sslrootcert=/etc/ca.pem&channel_binding=require");
+    let full =
+        parse("postgresql://u@h/d?sslmode=verify-full&sslrootcert=/etc/ca.pem&channel_binding=require");
     assert_eq!(full.root_certificate(), Some(&RootCertificate::File("/etc/ca.pem".into())));
     assert_eq!(full.tls().channel_binding, ChannelBinding::Require);
     let system = parse("postgresql://u@h/d?sslrootcert=system");
-    assert_eq!((system.ssl_mode(), system.root_certificate()), (SslMode::VerifyFull, Some(&RootCertificate::System)));
-    assert_eq!(refused("postgresql://u@h/d?sslrootcert=system&sslmode=require"), text::postgres::SYSTEM_ROOTS_NEED_VERIFY_FULL);
+    assert_eq!(
+        (system.ssl_mode(), system.root_certificate()),
+        (SslMode::VerifyFull, Some(&RootCertificate::System))
+    );
+    assert_eq!(
+        refused("postgresql://u@h/d?sslrootcert=system&sslmode=require"),
+        text::postgres::SYSTEM_ROOTS_NEED_VERIFY_FULL
+    );
     for mode in ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] {
         assert_eq!(parse(&format!("user=u sslmode={mode}")).ssl_mode().name(), mode);
     }
@@ -111,7 +124,9 @@ fn what_is_wrong_is_named_and_nothing_more() {
     }
     let failure = Conninfo::parse("user=u sslmod=require").unwrap_err();
     assert_eq!(failure.exit, obyra_evidence::Exit::Usage);
-    assert!(failure.to_string().starts_with("unknown connection parameter: sslmod (known: host, hostaddr, port"));
+    assert!(
+        failure.to_string().starts_with("unknown connection parameter: sslmod (known: host, hostaddr, port")
+    );
 }
 
 #[test]
@@ -174,7 +189,8 @@ impl Dice {
 fn no_failure_holds_a_piece_of_the_password() {
     // None of these pieces occurs in a message or in the rest of the text.
     const PIECES: &[&str] = &["qzxj", "wkvy", "zqwx", "QKZJ", "77319", "ñjqz"];
-    const MARKS: &[&str] = &["@", "/", "?", "#", ":", "%", "&", "=", " ", "'", "\\", "%zz", "[", ",", "@:", "?=", "://"];
+    const MARKS: &[&str] =
+        &["@", "/", "?", "#", ":", "%", "&", "=", " ", "'", "\\", "%zz", "[", ",", "@:", "?=", "://"];
     const TEXTS: &[&str] = &[
         "postgresql://u:{}@h/d",
         "postgresql://u:{}@h:x/d",

@@ -98,8 +98,14 @@ impl Attempt<'_> {
             .await
             .map_err(|error| refusal::refusal(self, encrypted, &error))?;
         let driver = Driver::start(connection);
-        let mut session =
-            Session { client, version: ServerVersion(0), in_recovery: false, encrypted, limits: self.limits, driver };
+        let mut session = Session {
+            client,
+            version: ServerVersion(0),
+            in_recovery: false,
+            encrypted,
+            limits: self.limits,
+            driver,
+        };
         let kind = self.greet(&mut session).await.map_err(Refusal::other)?;
         if session.version.major() < ServerVersion::OLDEST {
             return Err(Refusal::other(refusal::too_old(self, session.version)));

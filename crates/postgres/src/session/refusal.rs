@@ -172,12 +172,9 @@ fn by_server(attempt: &Attempt<'_>, encrypted: bool, said: &DbError) -> Refusal 
             say::TOO_MANY_CONNECTIONS.with("server", server),
             say::MEND_TOO_MANY_CONNECTIONS.message(),
         )),
-        SqlState::CANNOT_CONNECT_NOW => Refusal::other(about(
-            say::NOT_READY.with("server", server),
-            say::MEND_SERVER_RESTART.message(),
-        )),
-        _ => Refusal::other(
-            Failure::new(say::HANDSHAKE.with("server", server)).because(server_words(said)),
-        ),
+        SqlState::CANNOT_CONNECT_NOW => {
+            Refusal::other(about(say::NOT_READY.with("server", server), say::MEND_SERVER_RESTART.message()))
+        }
+        _ => Refusal::other(Failure::new(say::HANDSHAKE.with("server", server)).because(server_words(said))),
     }
 }

@@ -80,7 +80,8 @@ fn a_place_counts_characters() {
 
 #[test]
 fn never_panics_on_what_is_cut_short() {
-    let text = "SELECT E'\\ñ''', \"ñ\", $ñ$ñ$ñ$, /* /* ñ */ */ 'ñ'; CREATE FUNCTION f() BEGIN ATOMIC CASE END; END";
+    let text =
+        "SELECT E'\\ñ''', \"ñ\", $ñ$ñ$ñ$, /* /* ñ */ */ 'ñ'; CREATE FUNCTION f() BEGIN ATOMIC CASE END; END";
     for (end, _) in text.char_indices() {
         for start in 0..end {
             if text.is_char_boundary(start) {

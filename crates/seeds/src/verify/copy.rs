@@ -25,7 +25,9 @@ impl Copy {
         let (programs, server) = (target.installation.major, source.version().major());
         if programs < server {
             return Err(Failure::new(
-                text::seeds::DUMP_TOO_OLD.with("programs", &target.installation.version).with("server", server),
+                text::seeds::DUMP_TOO_OLD
+                    .with("programs", &target.installation.version)
+                    .with("server", server),
             )
             .mended_by(text::seeds::MEND_DUMP_TOO_OLD.with("server", server)));
         }
@@ -75,9 +77,8 @@ async fn create_database(source: &Session, admin: &Session, database: &str) -> R
         .await
         .map_err(|e| sql_failure(failed(), &e))?;
     let verb = if exists.is_some() { "ALTER DATABASE {} OWNER TO {}" } else { "CREATE DATABASE {} OWNER {}" };
-    let statement = verb
-        .replacen("{}", &quote::ident(database), 1)
-        .replacen("{}", &quote::ident(owner.get(0)), 1);
+    let statement =
+        verb.replacen("{}", &quote::ident(database), 1).replacen("{}", &quote::ident(owner.get(0)), 1);
     admin.batch_execute(&statement).await.map_err(|e| sql_failure(failed(), &e))
 }
 
@@ -139,7 +140,8 @@ async fn copy_alembic_version(source: &Session, inside: &Session) -> Result<()> 
             .await
             .map_err(|e| sql_failure(failed(), &e))?;
         for version in versions {
-            let insert = format!("INSERT INTO {table} (version_num) VALUES ({})", quote::literal(version.get(0)));
+            let insert =
+                format!("INSERT INTO {table} (version_num) VALUES ({})", quote::literal(version.get(0)));
             inside.batch_execute(&insert).await.map_err(|e| sql_failure(failed(), &e))?;
         }
     }
