@@ -5,6 +5,7 @@
 //! Nothing is stored between runs: the catalogue is the truth.
 
 mod acl;
+mod import;
 mod observe;
 mod pattern;
 mod plan;
@@ -14,6 +15,7 @@ mod quote;
 mod target;
 
 pub use acl::{AclId, AclItem, Acls, PUBLIC_OID};
+pub use import::{Imported, import, target_of};
 pub use observe::*;
 pub use pattern::{Pattern, Subject};
 pub use plan::{Phase, Plan, Risk, Step};

@@ -12,85 +12,112 @@ const WORTH_A_WORD: usize = 3;
 /// A part of the answer: a glob, or the place of a name in the universe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A glob that matches members only, and how many.
-    Glob(String, usize),
+    /// A glob that matches members only.
+    Glob(String),
     /// One name, by its place in the universe.
     Name(usize),
 }
 
-/// Covers the members of a universe of names. Both lists run in the same order.
-pub(super) fn cover(universe: &[&str], member: &[bool]) -> Vec<Part> {
-    let members = member.iter().filter(|m| **m).count();
-    if members == universe.len() && members > 1 {
-        return vec![Part::Glob("*".to_owned(), members)];
-    }
-    let forward = by_prefix(universe, member);
-    if members < WORTH_A_WORD || forward.len() == 1 {
-        return forward;
-    }
-    let reversed: Vec<String> = universe.iter().map(|name| name.chars().rev().collect()).collect();
-    let reversed: Vec<&str> = reversed.iter().map(String::as_str).collect();
-    let backward = by_prefix(&reversed, member);
-    if backward.len() >= forward.len() {
-        return forward;
-    }
-    let turn = |part| match part {
-        Part::Glob(glob, count) => Part::Glob(glob.chars().rev().collect(), count),
-        name => name,
-    };
-    backward.into_iter().map(turn).collect()
+/// The names of a universe, sorted both ways.
+pub(super) struct Names {
+    forward: Sorted,
+    backward: Sorted,
 }
 
-/// Covers the members by names and by globs of the form `prefix*`.
-///
-/// In sorted order the names with one prefix are neighbours. So each unbroken run of members is
-/// cut into the widest prefixes that stay within it.
-fn by_prefix(universe: &[&str], member: &[bool]) -> Vec<Part> {
-    let mut order: Vec<usize> = (0..universe.len()).collect();
-    order.sort_unstable_by_key(|at| universe[*at]);
-    let sorted: Vec<&str> = order.iter().map(|at| universe[*at]).collect();
-    let mut parts = Vec::new();
-    let mut at = 0;
-    while at < sorted.len() {
-        if !member[order[at]] {
-            at += 1;
-            continue;
+/// Names in their order. In it, the names with one prefix are neighbours.
+struct Sorted {
+    names: Vec<String>,
+    /// The place in the universe of each.
+    origin: Vec<usize>,
+    /// The position here of each name of the universe.
+    position: Vec<usize>,
+}
+
+impl Names {
+    pub fn new<'a>(universe: impl Iterator<Item = &'a str> + Clone) -> Names {
+        Names {
+            forward: Sorted::new(universe.clone().map(str::to_owned)),
+            backward: Sorted::new(universe.map(reversed)),
         }
-        let mut end = at;
-        while end < sorted.len() && member[order[end]] {
-            end += 1;
+    }
+
+    /// Covers members, given by their places in the universe.
+    pub fn cover(&self, members: &[usize]) -> Vec<Part> {
+        if members.len() > 1 && members.len() == self.forward.names.len() {
+            return vec![Part::Glob("*".to_owned())];
         }
-        while at < end {
-            let (prefix, stop) = widest(&sorted, at, end);
-            let worth = if prefix.ends_with('_') { WORTH_A_WORD } else { WORTH_ANY_PREFIX };
-            if stop - at >= worth && !prefix.contains('*') {
-                parts.push(Part::Glob(format!("{prefix}*"), stop - at));
-                at = stop;
-            } else {
-                parts.push(Part::Name(order[at]));
-                at += 1;
+        let forward = self.forward.by_prefix(members);
+        if members.len() < WORTH_A_WORD || forward.len() == 1 {
+            return forward;
+        }
+        let backward = self.backward.by_prefix(members);
+        if backward.len() >= forward.len() {
+            return forward;
+        }
+        let turn = |part| match part {
+            Part::Glob(glob) => Part::Glob(reversed(&glob)),
+            name => name,
+        };
+        backward.into_iter().map(turn).collect()
+    }
+}
+
+fn reversed(text: &str) -> String {
+    text.chars().rev().collect()
+}
+
+impl Sorted {
+    fn new(universe: impl Iterator<Item = String>) -> Sorted {
+        let mut pairs: Vec<(String, usize)> = universe.enumerate().map(|(at, name)| (name, at)).collect();
+        pairs.sort_unstable();
+        let mut position = vec![0; pairs.len()];
+        for (here, (_, origin)) in pairs.iter().enumerate() {
+            position[*origin] = here;
+        }
+        let (names, origin) = pairs.into_iter().unzip();
+        Sorted { names, origin, position }
+    }
+
+    /// Cuts each unbroken run of members into the widest prefixes that stay within it.
+    fn by_prefix(&self, members: &[usize]) -> Vec<Part> {
+        let mut positions: Vec<usize> = members.iter().map(|at| self.position[*at]).collect();
+        positions.sort_unstable();
+        let mut parts = Vec::new();
+        for run in positions.chunk_by(|a, b| a + 1 == *b) {
+            let mut at = run[0];
+            let end = at + run.len();
+            while at < end {
+                let (prefix, stop) = self.widest(at, end);
+                let worth = if prefix.ends_with('_') { WORTH_A_WORD } else { WORTH_ANY_PREFIX };
+                if stop - at >= worth && !prefix.contains('*') {
+                    parts.push(Part::Glob(format!("{prefix}*")));
+                    at = stop;
+                } else {
+                    parts.push(Part::Name(self.origin[at]));
+                    at += 1;
+                }
             }
         }
+        parts
     }
-    parts
-}
 
-/// The prefix of the name at `at` that matches most names, none of them outside `at..end`.
-/// Where several match the same names, one that ends in `_`, else the longest.
-fn widest<'a>(sorted: &[&'a str], at: usize, end: usize) -> (&'a str, usize) {
-    let name = sorted[at];
-    let range_end = |prefix: &str| at + sorted[at..].partition_point(|n| n.starts_with(prefix));
-    let starts_here = |prefix: &str| at == 0 || !sorted[at - 1].starts_with(prefix);
-    let fits = |prefix: &str| starts_here(prefix) && range_end(prefix) <= end;
-    let shortest = name.char_indices().map(|(i, c)| &name[..i + c.len_utf8()]).find(|p| fits(p));
-    let Some(shortest) = shortest else { return (name, at + 1) };
-    let stop = range_end(shortest);
-    let last = sorted[stop - 1];
-    let shared = name.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
-    let shared = (0..=shared).rev().find(|i| name.is_char_boundary(*i)).unwrap_or(0);
-    let longest = &name[..shared.max(shortest.len())];
-    let word = longest.rfind('_').map(|i| &longest[..=i]).filter(|w| fits(w));
-    (word.unwrap_or(longest), stop)
+    /// The prefix of the name at `at` that matches most names, none of them outside `at..end`.
+    /// Where several match the same names, one that ends in `_`, else the longest.
+    fn widest(&self, at: usize, end: usize) -> (&str, usize) {
+        let name = self.names[at].as_str();
+        let before = at.checked_sub(1).map(|before| self.names[before].as_str());
+        let stop = |prefix: &str| at + self.names[at..].partition_point(|n| n.starts_with(prefix));
+        let fits = |prefix: &str| !before.is_some_and(|n| n.starts_with(prefix)) && stop(prefix) <= end;
+        let shortest = name.char_indices().map(|(i, c)| &name[..i + c.len_utf8()]).find(|p| fits(p));
+        let Some(shortest) = shortest else { return (name, at + 1) };
+        let stop = stop(shortest);
+        let last = &self.names[stop - 1];
+        let shared = name.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+        let shared = (0..=shared).rev().find(|i| name.is_char_boundary(*i)).unwrap_or(0);
+        let longest = &name[..shared.max(shortest.len())];
+        let word = longest.rfind('_').map(|i| &longest[..=i]).filter(|word| fits(word));
+        (word.unwrap_or(longest), stop)
+    }
 }
 
 #[cfg(test)]
@@ -98,12 +125,12 @@ mod tests {
     use super::*;
 
     fn covered(universe: &[&str], wanted: &dyn Fn(&str) -> bool) -> Vec<String> {
-        let member: Vec<bool> = universe.iter().map(|name| wanted(name)).collect();
+        let members: Vec<usize> = (0..universe.len()).filter(|at| wanted(universe[*at])).collect();
         let show = |part| match part {
-            Part::Glob(glob, _) => glob,
+            Part::Glob(glob) => glob,
             Part::Name(at) => universe[at].to_owned(),
         };
-        cover(universe, &member).into_iter().map(show).collect()
+        Names::new(universe.iter().copied()).cover(&members).into_iter().map(show).collect()
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::held::held;
 use super::scope::{Place, Scope};
 use crate::acl::AclId;
 use crate::observe::{Oid, RelationKind};
-use crate::pattern::Subject;
 use crate::privilege::{Held, Kind};
 
 /// The kinds of object that a level tells apart.
@@ -34,18 +33,6 @@ impl Bucket {
             Bucket::Sequences => Kind::Sequence,
             Bucket::Routines => Kind::Routine,
             Bucket::Types => Kind::Type,
-        }
-    }
-
-    /// The word that a pattern for such objects begins with. A schema has none.
-    pub fn subject(self) -> Option<Subject> {
-        match self {
-            Bucket::Schema => None,
-            Bucket::Tables => Some(Subject::Table),
-            Bucket::Views => Some(Subject::View),
-            Bucket::Sequences => Some(Subject::Sequence),
-            Bucket::Routines => Some(Subject::Routine),
-            Bucket::Types => Some(Subject::Type),
         }
     }
 }

@@ -1,0 +1,110 @@
+//! The section `[access]` that describes a database as it is, so that the next plan is empty.
+//!
+//! Each grantee's privileges in a schema become a level, levels that are alike share a name, and
+//! what differs becomes an exception, in patterns where the names allow it. What no strategy can
+//! express becomes a finding and a comment; it is never left out in silence.
+
+mod content;
+mod cover;
+mod defaults;
+mod exceptions;
+mod held;
+mod levels;
+mod naming;
+mod owners;
+mod proof;
+mod remarks;
+mod roles;
+mod scope;
+mod shelf;
+mod tenancy;
+mod universe;
+mod write;
+
+use obyra_evidence::{Finding, Language};
+
+use crate::observe::Observed;
+use crate::policy::{Mode, Policy};
+use crate::target::{Provider, Target};
+use scope::Scope;
+
+/// An imported section.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The section, typed.
+    pub policy: Policy,
+    /// The section as a file, with comments in English.
+    pub toml: String,
+    /// What a person should know: what could not be expressed, what is not written and why.
+    pub findings: Vec<Finding>,
+}
+
+/// Describes a database. `observed` is what [`crate::observe()`] answers for an empty policy and
+/// this target.
+///
+/// The policy's mode is the wanted one if the next plan is then empty, else the strictest in which
+/// it is; a finding says so.
+pub fn import(observed: &Observed, target: &Target, mode: Mode) -> Imported {
+    let scope = Scope::new(observed, target);
+    let mut policy = Policy { mode, extensions: extensions(observed), ..Policy::default() };
+    let mut findings = describe(&scope, &mut policy);
+    findings.extend(proof::settle_mode(&mut policy, target, observed));
+    findings.sort();
+    let mut imported = Imported { policy, toml: String::new(), findings };
+    imported.toml = imported.toml_in(Language::En);
+    imported
+}
+
+impl Imported {
+    /// The section as a file, with comments in a language.
+    pub fn toml_in(&self, language: Language) -> String {
+        let notes: Vec<String> =
+            self.findings.iter().map(|f| format!("{}: {}", f.subject, f.message.say(language))).collect();
+        write::section(&self.policy, &notes, language)
+    }
+}
+
+/// The target of a database that has no strategy: each of its schemas under its own name, on the
+/// provider that its roles give away.
+pub fn target_of(observed: &Observed) -> Target {
+    let own = observed.schemas.iter().filter(|schema| !schema.of_extension);
+    let provider = [Provider::Rds, Provider::CloudSql]
+        .into_iter()
+        .find(|provider| provider.admin_role().is_some_and(|role| observed.role(role).is_some()));
+    Target {
+        database: observed.database.name.clone(),
+        schemas: own.map(|schema| (schema.name.clone(), schema.name.clone())).collect(),
+        provider: provider.unwrap_or_default(),
+    }
+}
+
+/// The installed extensions but PL/pgSQL, which every database has.
+fn extensions(observed: &Observed) -> Vec<String> {
+    let mut extensions: Vec<String> =
+        observed.extensions.iter().filter(|name| *name != "plpgsql").cloned().collect();
+    extensions.sort_unstable();
+    extensions
+}
+
+/// Writes everything but the mode.
+fn describe(scope: &Scope<'_>, policy: &mut Policy) -> Vec<Finding> {
+    let shelves = shelf::shelves(scope);
+    let mut unnamed = owners::write(scope, &shelves, policy);
+    roles::write(scope, policy);
+    let mut contents: Vec<levels::Contents> =
+        shelves.iter().map(|shelf| content::contents(scope.observed, shelf)).collect();
+    let mut findings = defaults::write(scope, &shelves, &mut contents, policy);
+    for (shelf, contents) in shelves.iter().zip(&contents) {
+        unnamed.extend(exceptions::write(scope, shelf, contents, policy));
+    }
+    findings.extend(tenancy::write(scope, policy));
+    drop_what_goes_without_saying(policy);
+    findings.extend(remarks::remarks(scope, unnamed));
+    findings
+}
+
+/// An owner without anything particular is declared by what it owns.
+fn drop_what_goes_without_saying(policy: &mut Policy) {
+    let owners: Vec<String> = policy.declared_owners().map(str::to_owned).collect();
+    policy.roles.retain(|name, role| *role != Default::default() || !owners.contains(name));
+}

@@ -1,0 +1,169 @@
+//! The section as a person would write it: one line for a role, a heading for each part, a short
+//! comment where it helps, and always the same order.
+
+use std::fmt::Write as _;
+
+use obyra_evidence::{Language, text};
+use serde::Serialize;
+use toml::ser::ValueSerializer;
+
+use crate::policy::{Policy, RolePolicy};
+
+/// A line may be this long before its table or list is spread over several.
+const WIDTH: usize = 120;
+
+/// The section `[access]` of a policy. `notes` become comments at its head.
+pub(super) fn section(policy: &Policy, notes: &[String], language: Language) -> String {
+    let mut page = Page { out: String::new(), language };
+    for note in notes {
+        for line in note.lines() {
+            let _ = writeln!(page.out, "# {line}");
+        }
+    }
+    page.head(policy);
+    page.roles(policy);
+    page.table("profiles", policy.profiles.iter());
+    page.table("schemas", policy.schemas.iter());
+    page.table("owners", policy.owners.iter());
+    page.table("objects", policy.objects.iter());
+    page.table("sensitive", policy.sensitive.iter());
+    if !policy.tenancy.tables.is_empty() || policy.tenancy.force {
+        page.heading("tenancy");
+        page.list("tables", &policy.tenancy.tables);
+        if policy.tenancy.force {
+            page.entry("force", &true);
+        }
+    }
+    page.out
+}
+
+/// A page that is being written.
+struct Page {
+    out: String,
+    language: Language,
+}
+
+impl Page {
+    fn head(&mut self, policy: &Policy) {
+        let _ = writeln!(self.out, "[access]");
+        self.entry("mode", &policy.mode);
+        if let Some(owner) = &policy.owner {
+            self.entry("owner", owner);
+        }
+        if !policy.extensions.is_empty() {
+            self.list("extensions", &policy.extensions);
+        }
+        if !policy.default_privileges.is_empty() {
+            let _ = writeln!(self.out, "default_privileges = [");
+            for entry in &policy.default_privileges {
+                let _ = writeln!(self.out, "  {},", inline(entry));
+            }
+            let _ = writeln!(self.out, "]");
+        }
+    }
+
+    /// The roles on a line each, then those that need more than a line.
+    fn roles(&mut self, policy: &Policy) {
+        let line = |name: &str, role: &RolePolicy| format!("{} = {}", key(name), inline(role));
+        let (short, long): (Vec<_>, Vec<_>) = policy
+            .roles
+            .iter()
+            .map(|(name, role)| (name, role, line(name, role)))
+            .partition(|(_, _, line)| line.chars().count() <= WIDTH);
+        if !short.is_empty() {
+            self.heading("roles");
+        }
+        for (_, _, line) in short {
+            let _ = writeln!(self.out, "{line}");
+        }
+        for (name, role, _) in long {
+            let _ = writeln!(self.out, "\n[access.roles.{}]", key(name));
+            for (field, value) in toml::Table::try_from(role).unwrap_or_default() {
+                self.entry(&field, &value);
+            }
+        }
+    }
+
+    fn table<'p, V: Serialize + 'p>(
+        &mut self,
+        name: &str,
+        entries: impl ExactSizeIterator<Item = (&'p String, &'p V)>,
+    ) {
+        if entries.len() > 0 {
+            self.heading(name);
+        }
+        for (name, value) in entries {
+            self.entry(name, value);
+        }
+    }
+
+    fn heading(&mut self, part: &str) {
+        let comment = match part {
+            "roles" => Some(text::access::IMPORT_ROLES),
+            "profiles" => Some(text::access::IMPORT_PROFILES),
+            "owners" => Some(text::access::IMPORT_OWNERS),
+            "objects" => Some(text::access::IMPORT_OBJECTS),
+            "sensitive" => Some(text::access::IMPORT_SENSITIVE),
+            "tenancy" => Some(text::access::IMPORT_TENANCY),
+            _ => None,
+        };
+        let comment = comment.map(|c| format!("  # {}", c.message().say(self.language))).unwrap_or_default();
+        let _ = writeln!(self.out, "\n[access.{part}]{comment}");
+    }
+
+    fn entry<V: Serialize + ?Sized>(&mut self, name: &str, value: &V) {
+        let _ = writeln!(self.out, "{} = {}", key(name), inline(value));
+    }
+
+    /// A list, filled into lines where one does not hold it.
+    fn list(&mut self, name: &str, items: &[String]) {
+        let one = format!("{} = {}", key(name), inline(items));
+        if one.chars().count() <= WIDTH {
+            let _ = writeln!(self.out, "{one}");
+            return;
+        }
+        let _ = write!(self.out, "{} = [", key(name));
+        let mut room = 0;
+        for item in items.iter().map(|item| inline(item)) {
+            let length = item.chars().count() + 2;
+            if length > room {
+                self.out.push_str("\n ");
+                room = WIDTH - 1;
+            }
+            room = room.saturating_sub(length);
+            let _ = write!(self.out, " {item},");
+        }
+        self.out.push_str("\n]\n");
+    }
+}
+
+/// A value on one line.
+fn inline<V: Serialize + ?Sized>(value: &V) -> String {
+    let mut out = String::new();
+    match value.serialize(ValueSerializer::new(&mut out)) {
+        Ok(_) => out,
+        // The types of a policy hold nothing that TOML cannot write.
+        Err(_) => String::from("{}"),
+    }
+}
+
+/// A key, bare where TOML allows it.
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if bare {
+        return name.to_owned();
+    }
+    let mut key = String::with_capacity(name.len() + 2);
+    key.push('"');
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => key.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(key, "\\u{:04X}", u32::from(c));
+            }
+            c => key.push(c),
+        }
+    }
+    key.push('"');
+    key
+}
