@@ -18,7 +18,7 @@ pub fn catalogue_query(version: ServerVersion, policy: &Policy, target: &Target)
         server(),
         roles(version),
         schemas(),
-        relations(),
+        relations(policy),
         routines(),
         TYPES.to_owned(),
         extensions(policy),
@@ -149,8 +149,15 @@ fn schemas() -> String {
     )
 }
 
-fn relations() -> String {
+fn relations(policy: &Policy) -> String {
     let extensions = of_extensions("pg_class");
+    // An import, for which nothing is named yet, must know whatever may follow its parent.
+    let heirs = if *policy == Policy::default() {
+        "pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p', 'f')
+    AND c.relnamespace IN (SELECT oid FROM managed)"
+    } else {
+        "named ON named.oid = i.inhrelid"
+    };
     format!(
         "'rel', (SELECT json_agg(json_build_array(relnamespace::int8, relkind, relowner::int8, relacl::text,
     relrowsecurity, relforcerowsecurity, relispartition, oids, names))
@@ -172,7 +179,7 @@ fn relations() -> String {
   WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND a.attnum > 0
     AND c.relnamespace IN (SELECT oid FROM managed)),
 'inh', (SELECT json_agg(json_build_array(i.inhrelid::int8, i.inhparent::int8))
-  FROM pg_catalog.pg_inherits i JOIN named ON named.oid = i.inhrelid)"
+  FROM pg_catalog.pg_inherits i JOIN {heirs})"
     )
 }
 
@@ -218,8 +225,10 @@ fn extensions(policy: &Policy) -> String {
     let names = names.join(", ");
     format!(
         "'extavail', CASE WHEN (SELECT count(*) FROM pg_catalog.pg_extension WHERE extname IN ({names})) < {}
-  THEN (SELECT json_agg(name) FROM pg_catalog.pg_available_extensions
-    WHERE name IN ({names}) AND installed_version IS NULL) END",
+  THEN (SELECT json_agg(json_build_array(e.name, v.trusted OR NOT v.superuser))
+    FROM pg_catalog.pg_available_extensions e
+    JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
+    WHERE e.name IN ({names}) AND e.installed_version IS NULL) END",
         policy.extensions.len()
     )
 }
