@@ -48,6 +48,7 @@ struct Layered<'i> {
     own: Option<Declaration>,
     sections: Sections,
     declared: BTreeSet<String>,
+    schemas_read: bool,
 }
 
 fn understand(source: &Source) -> Result<Strategy, Problems> {
@@ -107,6 +108,7 @@ fn layers<'i>(
             name: name.get_ref().to_string(),
             declared: rest.keys().map(|key| key.get_ref().to_string()).collect(),
             own: if whole { fitted(&mut own, name.span(), report) } else { None },
+            schemas_read: !report.pruned_below(&path.key("schemas")),
             sections: fitted(&mut rest, name.span(), report).unwrap_or_default(),
             table,
         });
@@ -116,7 +118,14 @@ fn layers<'i>(
 
 impl Layered<'_> {
     fn scene(&self) -> Scene<'_> {
-        Scene { name: &self.name, own: self.own.as_ref(), sections: &self.sections, declared: &self.declared }
+        Scene {
+            name: &self.name,
+            own: self.own.as_ref(),
+            sections: &self.sections,
+            declared: &self.declared,
+            position: self.table.span().start,
+            schemas_read: self.schemas_read,
+        }
     }
 }
 

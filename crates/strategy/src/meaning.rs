@@ -23,6 +23,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) sections: &'a Sections,
     /// The names of the sections that the file holds for it.
     pub(crate) declared: &'a BTreeSet<String>,
+    /// Where in the file it stands: of two that clash, the later one is told.
+    pub(crate) position: usize,
+    /// Whether all its schemas could be read; one that could not might have had any name.
+    pub(crate) schemas_read: bool,
 }
 
 impl Scene<'_> {

@@ -59,7 +59,7 @@ pub(crate) fn in_order(findings: Vec<Finding>) -> Vec<Finding> {
         .into_iter()
         .filter(|finding| seen.insert((finding.place.clone(), finding.message.clone())))
         .collect();
-    kept.sort_by(|a, b| a.place.cmp(&b.place).then_with(|| a.cmp(b)));
+    kept.sort_by(|a, b| a.place.cmp(&b.place).then(b.severity.cmp(&a.severity)).then_with(|| a.cmp(b)));
     kept
 }
 

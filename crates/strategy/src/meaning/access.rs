@@ -57,7 +57,10 @@ fn running_roles(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
 /// A logical schema name may be missing in one environment (development has no `audit`), but
 /// not in all of them.
 fn logical_names(scene: &Scene<'_>, all: &[Scene<'_>], remarks: &mut Vec<Remark>) {
-    // An environment that could not be read might define any name.
+    // What could not be read might define any name.
+    if !all.iter().all(|scene| scene.schemas_read) {
+        return;
+    }
     let Some(known) = all.iter().map(|scene| scene.own).collect::<Option<Vec<_>>>() else { return };
     let known: BTreeSet<&str> = known.iter().flat_map(|own| own.schemas.keys()).map(String::as_str).collect();
     for (path, schema) in schemas_named(scene).into_iter().filter(|(_, schema)| !known.contains(schema)) {
@@ -76,7 +79,9 @@ fn schemas_named<'a>(scene: &Scene<'a>) -> Vec<Named<'a>> {
     let of_tables = keys(&["access", "sensitive"], access.sensitive.keys())
         .chain(listed(&["access", "tenancy", "tables"], &access.tenancy.tables));
     named.extend(of_tables.filter_map(|(path, table)| Some((path, table.split_once('.')?.0))));
-    named.push((way(&["seeds", "schema"]), &scene.sections.seeds.schema));
+    if scene.declared.contains("seeds") {
+        named.push((way(&["seeds", "schema"]), &scene.sections.seeds.schema));
+    }
     // What schema-qualified search paths name besides ours is PostgreSQL's own.
     named.retain(|(_, schema)| !schema.starts_with("pg_") && *schema != "$user");
     named

@@ -4,6 +4,7 @@ use obyra_evidence::{HumanDuration, text};
 
 use super::{Remark, Scene};
 use crate::environment::Stage;
+use crate::path::Path;
 
 /// The minima of the strategy document, section 5.
 const STAGING_RETENTION_MIN: HumanDuration = HumanDuration::from_days(14);
@@ -28,10 +29,10 @@ pub(super) fn check(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
                 &["backup", "retention"],
                 text::strategy::RETENTION_BELOW_PITR
                     .with("environment", scene.name)
-                    .with("retention", backup.retention)
-                    .with("window", backup.pitr.window),
+                    .with("retention", backup.retention.short())
+                    .with("window", backup.pitr.window.short()),
             )
-            .mended_by(text::strategy::RETENTION_BELOW_PITR_MEND.with("window", backup.pitr.window)),
+            .mended_by(text::strategy::RETENTION_BELOW_PITR_MEND.with("window", backup.pitr.window.short())),
         );
     }
     minima(scene, remarks);
@@ -48,9 +49,10 @@ fn minima(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
     if backup.retention < retention_min {
         let message = text::strategy::RETENTION_SHORT
             .with("environment", scene.name)
-            .with("retention", backup.retention)
-            .with("min", retention_min);
-        remarks.push(Remark::warning(&["backup", "retention"], message));
+            .with("retention", backup.retention.short())
+            .with("min", retention_min.short());
+        let retention = Path::keys(["backup", "retention"]);
+        remarks.push(Remark::warning(&["backup", "retention"], message).of_absent(retention));
     }
     if scene.stage() != Stage::Production {
         return;
@@ -61,8 +63,8 @@ fn minima(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
     } else if backup.pitr.window < PRODUCTION_PITR_MIN {
         let message = text::strategy::PITR_SHORT
             .with("environment", scene.name)
-            .with("window", backup.pitr.window)
-            .with("min", PRODUCTION_PITR_MIN);
+            .with("window", backup.pitr.window.short())
+            .with("min", PRODUCTION_PITR_MIN.short());
         remarks.push(Remark::warning(&["backup", "pitr", "window"], message));
     }
 }

@@ -85,10 +85,10 @@ fn server(own: &Declaration) -> Option<(&'static str, Server<'_>)> {
 }
 
 /// Two environments in one database would undo each other; on one server they share roles.
-/// Said at the later of the two, by name.
+/// Said at the later of the two.
 fn one_database_each(scene: &Scene<'_>, own: &Declaration, all: &[Scene<'_>], remarks: &mut Vec<Remark>) {
     let Some((key, mine)) = server(own) else { return };
-    let earlier = all.iter().filter(|other| other.name < scene.name);
+    let earlier = all.iter().filter(|other| other.position < scene.position);
     for (other, declaration) in earlier.filter_map(|other| Some((other, other.own?))) {
         if server(declaration).is_none_or(|(_, theirs)| theirs != mine) {
             continue;
