@@ -6,6 +6,7 @@
 pub mod cluster;
 mod conninfo;
 mod lock;
+mod passfile;
 mod password;
 pub mod quote;
 mod session;
