@@ -17,7 +17,7 @@ use zip::ZipArchive;
 
 use super::install::{Installation, Search, inspect, is_complete};
 use super::lock::FileLock;
-use super::user::{Purpose, reachable_dir};
+use super::user::{Purpose, ServerUser, reachable_dir};
 use super::{files, tools};
 use crate::Result;
 
@@ -43,6 +43,12 @@ pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress)
         let what = text::cluster::NOT_FETCHABLE.with("major", search.major).with("platform", platform);
         return Err(Failure::new(what)
             .mended_by(text::cluster::NOT_FETCHABLE_MEND.with("major", search.major)));
+    }
+    // A cache that came with the machine may be complete and read-only.
+    if ServerUser::choose()?.can_reach(&search.cache)
+        && let Some(found) = cached(&search.cache.join("postgresql").join(VERSION)).await
+    {
+        return Ok(found);
     }
     let home = reachable_dir(&search.cache, Purpose::Cache)?.join("postgresql");
     let target = home.join(VERSION);

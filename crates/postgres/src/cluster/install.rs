@@ -54,12 +54,12 @@ impl Installation {
         let user = ServerUser::choose().ok()?;
         let path = env::var_os("PATH").unwrap_or_default();
         for dir in env::split_paths(&path).chain(usual_folders(major)) {
-            // A shim on PATH is not good enough: the other programs lie beside the real one.
-            let Ok(dir) = dir.canonicalize() else { continue };
-            if !is_complete(&dir) || !user.can_reach(&dir) {
+            // PATH often holds links only: the other programs and modules lie beside the real one.
+            let Ok(postgres) = dir.join("postgres").canonicalize() else { continue };
+            let Some(dir) = postgres.parent().filter(|dir| is_complete(dir) && user.can_reach(dir)) else {
                 continue;
-            }
-            if let Ok(found) = inspect(&dir, None).await
+            };
+            if let Ok(found) = inspect(dir, None).await
                 && found.major == major
             {
                 return Some(found);

@@ -95,6 +95,8 @@ impl Starting<'_> {
 
     async fn launch(&self, port: u16, lifetime: Lifetime) -> Result<Running> {
         let socket_dir = socket_dir(self.layout, self.user)?;
+        // The lock file of a killed server's socket may name a process that is someone else by now.
+        files::remove_tree(&socket_dir)?;
         files::make_dir(&socket_dir, 0o700)?;
         self.user.own(&socket_dir)?;
         let log = self.layout.log();

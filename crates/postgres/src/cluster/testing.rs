@@ -1,7 +1,7 @@
 //! Ready clusters for the integration tests of every room. They need nothing installed beforehand.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use obyra_evidence::{Failure, Quiet};
 use tokio::sync::OnceCell;
@@ -53,7 +53,10 @@ pub async fn installation_for_tests() -> Result<Installation> {
 pub fn cache_for_tests() -> PathBuf {
     match env::var_os("OBYRA_DB_CACHE").filter(|dir| !dir.is_empty()) {
         Some(dir) => dir.into(),
-        None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/obyra-db-cache")),
+        None => {
+            let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+            here.ancestors().nth(2).unwrap_or(here).join("target/obyra-db-cache")
+        }
     }
 }
 

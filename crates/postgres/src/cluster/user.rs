@@ -158,7 +158,8 @@ fn is_writable(path: &Path) -> bool {
 }
 
 fn nearest_existing(path: &Path) -> &Path {
-    let exists = |p: &&Path| !matches!(fs::metadata(p), Err(e) if e.kind() == io::ErrorKind::NotFound);
+    let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    let exists = |p: &&Path| !matches!(fs::metadata(p), Err(e) if absent.contains(&e.kind()));
     path.ancestors().find(exists).unwrap_or(Path::new("/"))
 }
 
