@@ -55,6 +55,7 @@ pub struct Conninfo {
     connect_timeout: Option<Duration>,
     application_name: Option<String>,
     options: Option<String>,
+    handed_on: Vec<(&'static str, String)>,
 }
 
 /// How the connection is to be encrypted and the two sides are to prove who they are.
@@ -93,6 +94,7 @@ impl Conninfo {
             connect_timeout: Some(parameters::CONNECT_TIMEOUT),
             application_name: None,
             options: None,
+            handed_on: Vec::new(),
         }
     }
 

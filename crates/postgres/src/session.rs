@@ -60,6 +60,7 @@ pub struct Session {
     in_recovery: bool,
     encrypted: bool,
     limits: Limits,
+    notices_our_end: bool,
     driver: Driver,
 }
 
@@ -128,8 +129,11 @@ impl Session {
 
     /// Takes back whatever `SET` and `SET ROLE` changed in the session, but keeps its limits.
     pub async fn reset(&self) -> Result<()> {
-        let reset =
-            format!("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {}", self.limits.statements());
+        let reset = format!(
+            "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {} {}",
+            self.limits.statements(),
+            if self.notices_our_end { attempt::NOTICE_OUR_END } else { "" },
+        );
         match self.batch_execute(&reset).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.failure(text::postgres::RESET.message(), &error).await),

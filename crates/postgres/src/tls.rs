@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::Result;
 use crate::conninfo::{Conninfo, RootCertificate, SslMode, TlsWish};
-use verifier::{Demand, Verifier};
+use verifier::{Demand, Trust, Verifier};
 
 /// What makes a TLS stream for this target. The provider is named here, so that nothing
 /// depends on what else in the process chose a default.
@@ -37,16 +37,16 @@ pub(crate) fn connector(target: &Conninfo) -> Result<MakeRustlsConnect> {
 }
 
 fn verifier(wish: &TlsWish, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
-    let roots = match &wish.root {
+    let trust = match &wish.root {
         _ if wish.mode == SslMode::Disable => None,
-        Some(RootCertificate::File(file)) => Some(roots_in(file)?),
-        Some(RootCertificate::System) => Some(system_roots()?),
+        Some(RootCertificate::File(file)) => Some(trust_in(file)?),
+        Some(RootCertificate::System) => Some(Trust { roots: system_roots()?, given: Vec::new() }),
         None => None,
     };
-    let demand = match (wish.mode, roots) {
-        (SslMode::VerifyFull, Some(roots)) => Demand::ChainAndName(roots),
+    let demand = match (wish.mode, trust) {
+        (SslMode::VerifyFull, Some(trust)) => Demand::ChainAndName(trust),
         // Like libpq: a root certificate is there to be used, whatever the mode says.
-        (_, Some(roots)) => Demand::Chain(roots),
+        (_, Some(trust)) => Demand::Chain(trust),
         (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
             return Err(Failure::usage(text::postgres::NO_ROOT_CERTIFICATE.with("mode", wish.mode))
                 .mended_by(text::postgres::MEND_ROOT_CERTIFICATE));
@@ -56,17 +56,17 @@ fn verifier(wish: &TlsWish, provider: &Arc<CryptoProvider>) -> Result<Verifier> 
     Ok(Verifier::new(demand, provider.signature_verification_algorithms))
 }
 
-fn roots_in(file: &Path) -> Result<RootCertStore> {
+fn trust_in(file: &Path) -> Result<Trust> {
     let unusable = || Failure::usage(text::postgres::ROOT_CERTIFICATE.with("file", file.display()));
-    let certificates = certificates_in(file).map_err(|e| unusable().because(e))?;
+    let given = certificates_in(file).map_err(|e| unusable().because(e))?;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate).map_err(|e| unusable().because(e))?;
+    for certificate in &given {
+        roots.add(certificate.clone()).map_err(|e| unusable().because(e))?;
     }
     if roots.is_empty() {
         return Err(unusable().because("no certificate in PEM form"));
     }
-    Ok(roots)
+    Ok(Trust { roots, given })
 }
 
 fn system_roots() -> Result<RootCertStore> {

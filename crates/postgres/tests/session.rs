@@ -151,6 +151,29 @@ async fn the_end_of_a_session_is_told() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_dropped_in_the_middle_holds_nothing_for_long() {
+    let cluster = for_tests().await;
+    let watcher = admin(&cluster).await;
+    watcher.batch_execute("CREATE TABLE t ()").await.unwrap();
+    for target in [cluster.admin(), cluster.loopback()] {
+        let busy = tokio::spawn(async move {
+            let session = connect(&target).await;
+            let _ = session.batch_execute("BEGIN; LOCK TABLE t; SELECT pg_sleep(60)").await;
+        });
+        let held = "SELECT count(*)::text FROM pg_locks WHERE relation = 't'::regclass AND granted";
+        while one(&watcher, held).await == "0" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        busy.abort();
+        let since = std::time::Instant::now();
+        while one(&watcher, held).await != "0" {
+            assert!(since.elapsed() < Duration::from_secs(20), "the lock is still held");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_at_a_time_changes_a_database_and_the_other_learns_who() {
     let cluster = for_tests().await;
     let first = connect(&cluster.admin().with_application_name("deploy 7")).await;

@@ -100,6 +100,68 @@ async fn certificates_prove_what_the_mode_asks() {
     );
 }
 
+/// A certificate of its own, as PostgreSQL's manual makes one, or one of an authority.
+fn certificate(
+    name: &str,
+    issuer: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>,
+) -> (String, String, rcgen::CertificateParams) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let certificate = match issuer {
+        Some(issuer) => params.signed_by(&key, issuer).unwrap(),
+        None => {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.self_signed(&key).unwrap()
+        }
+    };
+    (certificate.pem(), key.serialize_pem(), params)
+}
+
+#[tokio::test]
+async fn certificates_of_clients_and_self_signed_ones() {
+    let folder = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    };
+    let (ca, ca_key, ca_params) = certificate("authority", None);
+    let issuer = rcgen::Issuer::new(ca_params, rcgen::KeyPair::from_pem(&ca_key).unwrap());
+    let (own, own_key, _) = certificate("robot", Some(&issuer));
+    let (ca, own, own_key) = (file("ca.pem", &ca), file("own.pem", &own), file("own.key", &own_key));
+    let options = TemporaryOptions {
+        tls: true,
+        settings: vec![("ssl_ca_file".into(), ca.clone())],
+        hba: vec!["hostssl all robot 127.0.0.1/32 cert".into()],
+    };
+    let cluster = for_tests_with(&options).await;
+    let admin = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();
+    admin.batch_execute("CREATE ROLE robot LOGIN; CREATE ROLE human LOGIN").await.unwrap();
+
+    let robot =
+        named(&cluster, "localhost", "robot", &format!("sslmode=require sslcert={own} sslkey={own_key}"));
+    assert!(encrypted(&robot).await.unwrap());
+    let other = named(&cluster, "localhost", "robot", "sslmode=require");
+    assert_eq!(refused(&other).await, say::NO_HBA_ENTRY);
+
+    // The server's own certificate given as the one to trust.
+    let (own, own_key, _) = certificate("localhost", None);
+    std::fs::write(cluster.dir().join("data/server.crt"), &own).unwrap();
+    std::fs::write(cluster.dir().join("data/server.key"), &own_key).unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let trust = file("server.pem", &own);
+    let full = format!("sslmode=verify-full sslrootcert={trust}");
+    assert!(encrypted(&named(&cluster, "localhost", "postgres", &full)).await.unwrap());
+    assert_eq!(refused(&named(&cluster, "db.example", "postgres", &full)).await, say::WRONG_NAME);
+    let other = format!("sslmode=verify-full sslrootcert={ca}");
+    assert_eq!(refused(&named(&cluster, "localhost", "postgres", &other)).await, say::NOT_TRUSTED);
+}
+
 #[tokio::test]
 async fn allow_and_prefer_take_the_other_way_when_refused() {
     let cluster = cluster().await;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Paths are relative to the folder of the strategy file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Seeds")]
 pub struct Policy {
     /// The folder of the files `NNN_name.sql`, applied in the order of their numbers.
     pub directory: PathBuf,

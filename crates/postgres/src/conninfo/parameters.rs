@@ -18,6 +18,15 @@ const PORT: u16 = 5432;
 /// libpq would wait for ever; a person would not.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// They tune the socket of whoever gets the connection string from us; our own sockets keep to ours.
+const HANDED_ON: [Parameter; 5] = [
+    Parameter::Keepalives,
+    Parameter::KeepalivesIdle,
+    Parameter::KeepalivesInterval,
+    Parameter::KeepalivesCount,
+    Parameter::TcpUserTimeout,
+];
+
 /// An enumeration whose members have libpq's names.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident, default $default:ident { $($(#[$member_doc:meta])* $member:ident = $text:literal),+ $(,)? }) => {
@@ -131,6 +140,16 @@ named! {
         ClientEncoding = "client_encoding",
         /// Never used here.
         Gssencmode = "gssencmode",
+        /// Whether the kernel watches an idle connection.
+        Keepalives = "keepalives",
+        /// After how many seconds.
+        KeepalivesIdle = "keepalives_idle",
+        /// How many seconds apart.
+        KeepalivesInterval = "keepalives_interval",
+        /// How often.
+        KeepalivesCount = "keepalives_count",
+        /// How many milliseconds sent data may stay unconfirmed.
+        TcpUserTimeout = "tcp_user_timeout",
     }
 }
 
@@ -190,6 +209,10 @@ pub(super) fn interpret(mut pairs: Pairs) -> Result<Conninfo> {
             .take(Parameter::ApplicationName)
             .or_else(|| pairs.take(Parameter::FallbackApplicationName)),
         options: pairs.take(Parameter::Options),
+        handed_on: HANDED_ON
+            .iter()
+            .filter_map(|&parameter| Some((parameter.name(), pairs.take(parameter)?)))
+            .collect(),
     })
 }
 

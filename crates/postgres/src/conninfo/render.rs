@@ -53,6 +53,8 @@ impl Conninfo {
         let _ = write!(url, "/{}", escape(&self.database));
         let mut parameters = separate_hosts;
         parameters.extend(self.parameters().into_iter().map(|(_, name, value)| (name, value)));
+        // libpq has no environment variables for these.
+        parameters.extend(self.handed_on.iter().cloned());
         for (nth, (name, value)) in parameters.iter().enumerate() {
             let mark = if nth == 0 { '?' } else { '&' };
             let _ = write!(url, "{mark}{name}={}", utf8_percent_encode(value, ESCAPED_IN_PARAMETER));
@@ -63,10 +65,9 @@ impl Conninfo {
     /// libpq's environment variables: what psql, pg_dump and psycopg need to connect.
     /// The password is among them as `PGPASSWORD`; an environment is not a command line.
     pub fn env(&self) -> Vec<(&'static str, SecretString)> {
-        let each = |of: fn(&super::Host) -> String| self.hosts.iter().map(of).collect::<Vec<_>>().join(",");
         let mut variables = vec![
-            ("PGHOST", each(|host| host.name.clone()).into()),
-            ("PGPORT", each(|host| host.port.to_string()).into()),
+            ("PGHOST", self.each_host(|host| host.name.clone()).into()),
+            ("PGPORT", self.each_host(|host| host.port.to_string()).into()),
             ("PGUSER", self.user.clone().into()),
             ("PGDATABASE", self.database.clone().into()),
         ];
@@ -79,7 +80,11 @@ impl Conninfo {
 
     /// Where it leads, for messages: `db1.example:5432,db2.example:5432` or a socket's folder.
     pub fn host_summary(&self) -> String {
-        self.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        self.each_host(ToString::to_string)
+    }
+
+    fn each_host(&self, of: impl Fn(&super::Host) -> String) -> String {
+        self.hosts.iter().map(of).collect::<Vec<_>>().join(",")
     }
 
     /// Writes the hosts into the authority. SQLAlchemy reads only one there, and no path:
@@ -87,12 +92,11 @@ impl Conninfo {
     fn write_hosts(&self, url: &mut String, scheme: Scheme) -> Vec<(&'static str, String)> {
         let one_by_name = self.hosts.len() == 1 && self.hosts[0].socket_dir().is_none();
         if scheme == Scheme::PostgresqlPsycopg && !one_by_name {
-            let sockets = self.hosts.iter().any(|host| host.socket_dir().is_some());
-            if sockets {
-                let each = |of: fn(&super::Host) -> String| self.hosts.iter().map(of).collect::<Vec<_>>();
+            // Its `host=name:port` form takes the first colon for the port's.
+            if self.hosts.iter().any(|host| host.socket_dir().is_some() || host.name.contains(':')) {
                 return vec![
-                    ("host", each(|host| host.name.clone()).join(",")),
-                    ("port", each(|host| host.port.to_string()).join(",")),
+                    ("host", self.each_host(|host| host.name.clone())),
+                    ("port", self.each_host(|host| host.port.to_string())),
                 ];
             }
             return self.hosts.iter().map(|host| ("host", host.to_string())).collect();
@@ -136,8 +140,8 @@ impl Conninfo {
         add("PGOPTIONS", "options", self.options.clone());
         add("PGAPPNAME", "application_name", self.application_name.clone());
         if self.hosts.iter().any(|host| host.address.is_some()) {
-            let addresses = self.hosts.iter().map(|h| h.address.map(|a| a.to_string()).unwrap_or_default());
-            add("PGHOSTADDR", "hostaddr", Some(addresses.collect::<Vec<_>>().join(",")));
+            let addresses = self.each_host(|host| host.address.map(|a| a.to_string()).unwrap_or_default());
+            add("PGHOSTADDR", "hostaddr", Some(addresses));
         }
         all
     }

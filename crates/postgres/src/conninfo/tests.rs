@@ -136,6 +136,7 @@ fn rendered_and_read_again_it_is_the_same() {
         "postgresql://u:p@a:1,[::1]:2/d?target_session_attrs=read-write&connect_timeout=3&options=-c%20x%3D1",
         "postgresql://u:p@%2Frun%2Fpg:5433/d?application_name=me&channel_binding=disable",
         "postgresql://u:p@h/d?hostaddr=10.0.0.1&sslcert=/c&sslkey=/k&connect_timeout=0",
+        "postgresql://u:p@h/d?keepalives_idle=30&tcp_user_timeout=5000",
     ] {
         let read = parse(text);
         for scheme in [Scheme::Postgresql, Scheme::PostgresqlPsycopg] {

@@ -15,6 +15,10 @@ use crate::{Result, ServerVersion, sql_failure};
 
 const APPLICATION_NAME: &str = "obyra-db";
 
+/// When the program is killed, its statement is ended and its locks are given back within seconds,
+/// not when the statement would have ended. A server on Windows cannot, and says so: then it does not.
+pub(super) const NOTICE_OUR_END: &str = "SET client_connection_check_interval = '2s'";
+
 /// What kind of server answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
@@ -104,6 +108,7 @@ impl Attempt<'_> {
             in_recovery: false,
             encrypted,
             limits: self.limits,
+            notices_our_end: false,
             driver,
         };
         let kind = self.greet(&mut session).await.map_err(Refusal::other)?;
@@ -151,7 +156,11 @@ impl Attempt<'_> {
             self.limits.statements(),
         );
         let what = || text::postgres::GREETING.with("server", self.host);
-        let answer = match session.simple_query(&greeting).await {
+        // Sent together, so that it costs no second round trip.
+        let (answer, noticing) =
+            tokio::join!(session.simple_query(&greeting), session.batch_execute(NOTICE_OUR_END));
+        session.notices_our_end = noticing.is_ok();
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return Err(session.failure(what(), &error).await),
         };
