@@ -21,6 +21,7 @@ pub const PUBLIC: &str = "PUBLIC";
 /// Who may do what in the database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Access")]
 pub struct Policy {
     /// What happens to access that the strategy does not declare.
     pub mode: Mode,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Paths are relative to the folder of the strategy file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Migrations")]
 pub struct Policy {
     /// Alembic's script folder: the one that holds `env.py` and `versions/`.
     pub directory: PathBuf,

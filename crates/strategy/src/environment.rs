@@ -30,8 +30,8 @@ pub struct Declaration {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub url_file: Option<PathBuf>,
-    /// The administrator's connection string itself, without a password: the password comes from
-    /// the secret store, from `PGPASSWORD` or from `~/.pgpass`.
+    /// The administrator's connection string itself, without a password: for servers that know
+    /// the administrator by certificate or by `peer`.
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub url: Option<String>,

@@ -270,3 +270,31 @@ fn a_byte_order_mark_is_no_mistake() {
     assert_eq!(strategy.state_dir, folder.path().join(".obyra-db"));
     assert!(strategy.state_dir.is_absolute());
 }
+
+/// Every value of the whole template in turn becomes something else: nothing panics, and
+/// every finding points into the file.
+#[test]
+fn any_value_may_be_wrong() {
+    let template = Strategy::default_template("obyra", Language::En);
+    let lines: Vec<&str> = template.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with('#')) else {
+            continue;
+        };
+        for other in ["7", "\"x\"", "[{}]", "2027-01-01"] {
+            let mut changed = lines.clone();
+            let replaced = format!("{key} = {other}");
+            changed[at] = &replaced;
+            let findings = match Strategy::parse(&changed.join("\n"), Path::new("f.toml")) {
+                Ok(strategy) => strategy.warnings,
+                Err(problems) => problems.findings,
+            };
+            for finding in &findings {
+                let place = finding.place.as_ref().expect("a place");
+                let column_max = changed[place.line - 1].chars().count() + 1;
+                assert!(place.column <= column_max, "{replaced}: {finding:?}");
+            }
+            assert!(findings.len() < 40, "{replaced}: {findings:?}");
+        }
+    }
+}
