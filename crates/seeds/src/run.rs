@@ -135,3 +135,27 @@ async fn record(session: &Session, seed: &Seed, tracking: &Tracking, duration: D
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use obyra_postgres::cluster::for_tests;
+    use obyra_postgres::{Limits, Session};
+
+    use super::*;
+
+    /// The scan would refuse these texts. Should it ever miss one, this is what happens.
+    #[tokio::test]
+    async fn a_seed_that_escapes_is_reported_and_not_recorded() {
+        let cluster = for_tests().await;
+        let session = Session::connect(&cluster.admin(), Limits::patient()).await.unwrap();
+        session.batch_execute("CREATE TABLE t (a int)").await.unwrap();
+        let harmless = Seed::new(1, "a", "001_a.sql", "SELECT 1".into()).unwrap();
+        for text in ["INSERT INTO t VALUES (1); COMMIT", "COMMIT; BEGIN; SELECT 1", "ROLLBACK; BEGIN"] {
+            let seed = Seed { text: text.into(), ..harmless.clone() };
+            let failure = run(&session, &seed, None).await.err().unwrap();
+            assert_eq!(failure.what.code(), text::seeds::ESCAPED, "{text}");
+            // The session is out of any transaction again.
+            session.batch_execute("VACUUM t").await.unwrap();
+        }
+    }
+}

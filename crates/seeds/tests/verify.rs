@@ -5,7 +5,7 @@
 mod support;
 
 use obyra_evidence::{Quiet, text::seeds as say};
-use obyra_postgres::cluster::{cache_for_tests, installation_for_tests};
+use obyra_postgres::cluster::{cache_for_tests, for_tests_version, installation_for_tests};
 use obyra_seeds::{Copied, Proof, Target, verify};
 use support::{Site, tracking};
 
@@ -48,6 +48,22 @@ async fn idempotent_seeds_are_proven_so_and_the_target_is_left_alone() {
     assert_eq!(proof.seeds.len(), 2);
     assert_eq!(proof.sequences, ["app.organizations_id_seq"]);
     assert_eq!(site.ask("SELECT count(*)::text FROM app.organizations").await, "0");
+}
+
+#[tokio::test]
+async fn the_administrator_may_run_them_too() {
+    let site = Site::new().await;
+    site.write("001_organizations.sql", "INSERT INTO app.users VALUES (1, 1); DELETE FROM app.users");
+    let installation = installation_for_tests().await.unwrap();
+    let (database, cache) = (site.cluster.admin().with_database("obras"), cache_for_tests());
+    let target = Target {
+        database: &database,
+        run_as: database.user(),
+        installation: &installation,
+        cache: &cache,
+        copied: Copied::Schema,
+    };
+    assert!(verify(target, &site.seeds(), &tracking(), &Quiet).await.unwrap().is_idempotent());
 }
 
 #[tokio::test]
@@ -123,6 +139,18 @@ async fn more_than_a_hundred_tables_of_every_kind() {
     let proof = proof(&site, Copied::Schema).await.unwrap();
     assert_eq!(proof.tables, 256);
     assert_eq!(changes(&proof), [("001_kinds", "app.kinds"), ("001_kinds", "app.parts_1")]);
+}
+
+/// Where a distribution has installed one; elsewhere there is nothing to show.
+#[tokio::test]
+async fn an_older_server_is_copied_to_newer_programs() {
+    for major in [14, 15] {
+        let Some(cluster) = for_tests_version(major).await else { continue };
+        let site = Site::on(cluster).await;
+        site.write("001_organizations.sql", ORGANIZATIONS);
+        assert_eq!(site.apply().await.unwrap().len(), 1);
+        assert!(proof(&site, Copied::Schema).await.unwrap().is_idempotent());
+    }
 }
 
 #[tokio::test]

@@ -43,8 +43,13 @@ impl Copy {
             copy_alembic_version(&source, &inside).await?;
         }
         roles::copy_settings(&source, &inside, target.run_as).await?;
-        let password = roles::let_in(&inside, target.run_as).await?;
-        let runner = cluster.admin().with_database(&database).with_role(target.run_as, Some(password));
+        let admin = cluster.admin().with_database(&database);
+        // The copy's superuser has a password already, and the observer needs it.
+        let runner = if target.run_as == admin.user() {
+            admin
+        } else {
+            admin.with_role(target.run_as, Some(roles::let_in(&inside, target.run_as).await?))
+        };
         Ok(Copy { cluster, database, runner })
     }
 

@@ -39,12 +39,16 @@ const SCHEMA: &str = "
 
 impl Site {
     pub async fn new() -> Site {
-        let cluster = for_tests().await;
+        Site::on(for_tests().await).await
+    }
+
+    /// The same on a cluster of any version.
+    pub async fn on(cluster: TemporaryCluster) -> Site {
         let admin = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();
         admin
             .batch_execute(
-                "CREATE ROLE obyra_owner NOLOGIN; CREATE ROLE obyra_migrate LOGIN PASSWORD 'p';
-                 GRANT obyra_owner TO obyra_migrate WITH INHERIT FALSE, SET TRUE",
+                "CREATE ROLE obyra_owner NOLOGIN; CREATE ROLE obyra_migrate LOGIN NOINHERIT PASSWORD 'p';
+                 GRANT obyra_owner TO obyra_migrate",
             )
             .await
             .unwrap();
