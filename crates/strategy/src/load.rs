@@ -64,7 +64,8 @@ fn understand(source: &Source) -> Result<Strategy, Problems> {
 
     let layers = layers(&schema, &document, &mut report);
     let scenes: Vec<Scene<'_>> = layers.iter().map(Layered::scene).collect();
-    if scenes.is_empty() && !report.pruned_below(&Path::keys(["environments"])) {
+    // With other mistakes in the file, a misspelt table may well be the environment.
+    if scenes.is_empty() && report.is_empty() {
         report.absent(text::strategy::NO_ENVIRONMENT.message());
     }
     for (layer, scene) in layers.iter().zip(&scenes) {
@@ -184,11 +185,14 @@ fn assemble(
         })
         .collect();
     debug_assert!(warnings.iter().all(|finding| finding.severity < Severity::Error));
-    let state_dir = folder.join(state_dir);
-    let mut strategy = Strategy::new(folder, language_of(document), state_dir, environments);
-    strategy.file = source.file().to_owned();
-    strategy.warnings = warnings;
-    strategy
+    Strategy {
+        file: source.file().to_owned(),
+        language: language_of(document),
+        state_dir: folder.join(state_dir),
+        folder,
+        warnings,
+        environments,
+    }
 }
 
 /// The folder of the file, absolute. An unreadable working directory leaves it as it is.

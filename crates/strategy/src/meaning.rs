@@ -4,6 +4,7 @@ mod access;
 mod backup;
 mod notify;
 mod reach;
+mod times;
 
 use std::collections::BTreeSet;
 
@@ -88,5 +89,6 @@ pub(crate) fn remarks(scene: &Scene<'_>, all: &[Scene<'_>]) -> Vec<Remark> {
     access::check(scene, all, &mut remarks);
     backup::check(scene, &mut remarks);
     notify::check(scene, all, &mut remarks);
+    times::check(scene, &mut remarks);
     remarks
 }

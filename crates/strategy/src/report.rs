@@ -75,7 +75,13 @@ impl<'s, 'i> Report<'s, 'i> {
 
     /// Reports that the file lacks something altogether.
     pub(crate) fn absent(&mut self, message: Message) {
-        self.find(Severity::Error, &(0..0), message, None);
+        let finding = Finding::new(Severity::Error, self.source.file().display(), message);
+        self.findings.push(finding.at(self.source.place(0)));
+    }
+
+    /// Whether nothing was found so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.findings.is_empty()
     }
 
     /// Whether something was left out here or further down.

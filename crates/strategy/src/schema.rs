@@ -23,9 +23,11 @@ pub(crate) struct Head {
     pub(crate) language: Speech,
     /// The folder of what the program keeps: evidence, embedded clusters, local secrets.
     /// Relative to this file.
+    #[schemars(length(min = 1))]
     pub(crate) state_dir: PathBuf,
     /// The environments, by name. Each may hold any of the sections to override the common ones:
     /// tables are merged key by key, everything else replaces.
+    #[schemars(extend("propertyNames" = { "format": "name", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$" }))]
     pub(crate) environments: BTreeMap<String, Declaration>,
 }
 

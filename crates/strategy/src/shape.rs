@@ -151,6 +151,7 @@ impl<'s> Walk<'s> {
     fn table(&mut self, schema: &'s Value, table: &DeTable<'_>, path: &Path, span: &Range<usize>) {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties");
+        let names = schema.pointer("/propertyNames/format").and_then(Value::as_str);
         for (key, value) in table.iter() {
             let name = key.get_ref().as_ref();
             let node = Node {
@@ -158,6 +159,11 @@ impl<'s> Walk<'s> {
                 path: path.key(name),
                 span: if value.get_ref().is_table() { key.span() } else { value.span() },
             };
+            if let Some(complaint) = names.and_then(|format| format::check(format, name)) {
+                let (message, mend) = (complaint.message.with("value", name), complaint.mend);
+                self.faults.push(Fault { prune: node.path, missing: None, span: key.span(), message, mend });
+                continue;
+            }
             match (properties.and_then(|properties| properties.get(name)), others) {
                 (Some(schema), _) => self.value(schema, &node),
                 (None, Some(Value::Bool(false))) => {

@@ -21,19 +21,10 @@ pub struct Strategy {
     pub state_dir: PathBuf,
     /// What deserves a warning, but does not stand in the way.
     pub warnings: Vec<Finding>,
-    environments: BTreeMap<String, Environment>,
+    pub(crate) environments: BTreeMap<String, Environment>,
 }
 
 impl Strategy {
-    pub(crate) fn new(
-        folder: PathBuf,
-        language: Language,
-        state_dir: PathBuf,
-        environments: BTreeMap<String, Environment>,
-    ) -> Strategy {
-        Strategy { file: PathBuf::new(), folder, language, state_dir, warnings: Vec::new(), environments }
-    }
-
     /// The environments, by name.
     pub fn environments(&self) -> impl Iterator<Item = &Environment> {
         self.environments.values()

@@ -192,3 +192,42 @@ impl JsonSchema for Clock {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_written_exactly() {
+        for written in ["10.20.0.0/16", "0.0.0.0/0", "203.0.113.7/32", "2001:db8::/32", "::1/128", "::/0"] {
+            assert_eq!(written.parse::<Network>().map(|network| network.to_string()), Ok(written.to_owned()));
+        }
+        for (written, meant) in [
+            ("10.20.0.5/16", Some("10.20.0.0/16")),
+            ("10.20.0.5", Some("10.20.0.5/32")),
+            ("2001:db8::1/32", Some("2001:db8::/32")),
+            (" 10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.0.0.0/33", None),
+            ("::/129", None),
+            ("10.0.0/8", None),
+            ("localhost", None),
+            ("", None),
+        ] {
+            assert!(written.parse::<Network>().is_err(), "{written}");
+            assert_eq!(
+                Network::meant_by(written).map(|network| network.to_string()).as_deref(),
+                meant,
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_has_two_digits_and_two() {
+        assert_eq!("03:05".parse(), Ok(Clock::at(3, 5)));
+        assert_eq!(Clock::at(23, 59).to_string(), "23:59");
+        for written in ["3:05", "24:00", "12:60", "12:5", "+1:00", "12", "12:00:00", ""] {
+            assert_eq!(written.parse::<Clock>(), Err(NotAClock), "{written}");
+        }
+    }
+}

@@ -156,6 +156,18 @@ fn contradictions_of_the_sections_are_found() {
         ("[anonymize]\nfrom = \"production\"", vec!["strategy.copy-onto-itself@6:8"]),
         ("[access.roles.r.schemas]\naudti = \"read\"", vec!["strategy.schema-unknown@6:9"]),
         ("[access.roles.r]\nschemas = { app = \"reed\" }", vec!["access.level-unknown@6:19"]),
+        ("[alerts]\nlock_wait_max = \"0 s\"", vec!["strategy.zero-duration@6:17"]),
+        (
+            "[backup]\nretention = \"0 days\"",
+            vec!["strategy.no-pitr@5:2", "strategy.zero-duration@6:13", "strategy.retention-short@6:13"],
+        ),
+        ("[secrets.rotation]\nnotify_before = \"90 days\"", vec!["strategy.notice-too-early@6:17"]),
+        (
+            "[backup]\nretention = \"30 days\"\n[runbook]\nrpo = \"1 h\"",
+            vec!["strategy.no-pitr@5:2", "strategy.rpo-unreachable@8:7"],
+        ),
+        ("[access.roles.\"../x\"]\nlogin = true", vec!["strategy.role-no-file@5:15"]),
+        ("[environments.\"../x\"]\nruns_on = \"embedded\"", vec!["strategy.not-a-name@5:15"]),
         ("[seeds]\nrun_as = \"nobody\"", vec!["strategy.role-unknown@6:10"]),
     ] {
         assert_eq!(codes(&with(REACHED, sections)), expected, "{sections}");
@@ -238,9 +250,9 @@ fn syntax_errors_have_places() {
 
 /// A file's bytes, and the code of the only finding.
 fn code_of(bytes: &[u8]) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("obyra-db.toml");
-    fs::write(&file, bytes).unwrap();
+    fs::write(&file, bytes).expect("a temporary folder");
     let problems = Strategy::load(&file).expect_err("not a strategy");
     assert_eq!(problems.findings.len(), 1);
     assert_eq!(problems.findings[0].severity, Severity::Error);
@@ -252,6 +264,7 @@ fn files_that_are_no_text_are_refused_in_words() {
     assert_eq!(code_of(b""), "strategy.file-empty");
     assert_eq!(code_of(b" \n\n"), "strategy.file-empty");
     assert_eq!(code_of(b"# nothing yet\n"), "strategy.no-environment");
+    assert_eq!(code_of(b"[environment.dev]"), "strategy.unknown-key");
     assert_eq!(code_of(b"language = \"en\xff\""), "strategy.file-not-utf8");
     assert_eq!(code_of(b"\xff\xfel\0"), "strategy.file-utf16");
     assert_eq!(code_of(&vec![b'#'; 2 << 20]), "strategy.file-too-large");

@@ -8,7 +8,7 @@ use obyra_strategy::{render_reference, schema};
 fn published(name: &str, current: &str) {
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     if std::env::var_os("OBYRA_DB_BLESS").is_some() {
-        fs::write(&file, current).unwrap();
+        fs::write(&file, current).expect("docs is writable");
     }
     let written = fs::read_to_string(&file).unwrap_or_default();
     assert!(written == current, "docs/{name} is out of date: OBYRA_DB_BLESS=1 cargo test -p obyra-strategy");

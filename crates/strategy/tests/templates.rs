@@ -48,6 +48,26 @@ fn the_languages_say_the_same() {
     }
 }
 
+/// Comments that show a key are right as well, once the `#` is gone.
+#[test]
+fn what_is_commented_out_works() {
+    for language in LANGUAGES {
+        let text = Strategy::default_template("obyra", language);
+        let shown =
+            |line: &&str| line.starts_with("# ") && (line.contains(" = ") || line.starts_with("# [["));
+        let uncommented: Vec<&str> = text
+            .lines()
+            .map(|line| if shown(&line) && !line.contains('…') { &line[2..] } else { line })
+            .collect();
+        let text = uncommented.join("\n").replace("Others keep", "# ").replace("Los demás", "# ");
+        let strategy =
+            Strategy::parse(&text, Path::new("f.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+        let production = strategy.environment("production").unwrap();
+        assert!(production.replica.is_some() && production.instance.is_some());
+        assert_eq!(production.waivers.len(), 1);
+    }
+}
+
 #[test]
 fn obyras_template_shows_every_section() {
     let schema = schema();

@@ -7,15 +7,29 @@ use obyra_evidence::text;
 
 use super::notify::unknown;
 use super::{Remark, Scene};
+use crate::sections::secrets::Store;
 
 pub(super) fn check(scene: &Scene<'_>, all: &[Scene<'_>], remarks: &mut Vec<Remark>) {
     remarks.extend(scene.sections.access.check().into_iter().map(|(path, message)| {
         let path: Vec<&str> = std::iter::once("access").chain(path.iter().map(String::as_str)).collect();
         Remark::error(&path, message)
     }));
+    file_names(scene, remarks);
     running_roles(scene, remarks);
     logical_names(scene, all, remarks);
     sensitive_tables(scene, remarks);
+}
+
+/// With the secrets in files, each role's name is a file's name.
+fn file_names(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
+    if scene.sections.secrets.store != Store::File {
+        return;
+    }
+    for role in scene.sections.access.roles.keys().filter(|role| role.starts_with('.') || role.contains('/'))
+    {
+        let message = text::strategy::ROLE_NO_FILE.with("role", role);
+        remarks.push(Remark::error(&["access", "roles", role], message));
+    }
 }
 
 /// Every table that `[security]` calls sensitive needs a decision in `[access.sensitive]`.

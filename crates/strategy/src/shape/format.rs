@@ -25,6 +25,7 @@ pub(super) fn check(format: &str, written: &str) -> Option<Complaint> {
         "clock" if written.parse::<Clock>().is_err() => Some(plain(text::strategy::NOT_A_CLOCK.message())),
         "identifier" if !is_identifier(written) => Some(plain(text::strategy::NOT_AN_IDENTIFIER.message())),
         "store" if !is_store(written) => Some(plain(text::strategy::NOT_A_STORE.message())),
+        "name" if !is_name(written) => Some(plain(text::strategy::NOT_A_NAME.message())),
         "date" if written.parse::<jiff::civil::Date>().is_err() => {
             Some(plain(text::strategy::NOT_A_DATE.message()))
         }
@@ -39,6 +40,14 @@ fn plain(message: Message) -> Complaint {
 /// What PostgreSQL can name without cutting it short.
 fn is_identifier(written: &str) -> bool {
     !written.is_empty() && written.len() <= 63 && !written.chars().any(char::is_control)
+}
+
+/// What can also be the name of a folder and of a variable.
+fn is_name(written: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    written.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && written.len() <= 63
+        && written.chars().all(plain)
 }
 
 fn is_store(written: &str) -> bool {
