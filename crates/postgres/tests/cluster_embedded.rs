@@ -9,7 +9,8 @@ use std::{fs, process};
 
 use obyra_evidence::{Exit, Quiet};
 use obyra_postgres::cluster::{
-    Embedded, EmbeddedSpec, Installation, State, for_tests_version, installation_for_tests, reachable_dir, Purpose,
+    Embedded, EmbeddedSpec, Installation, Purpose, State, for_tests_version, installation_for_tests,
+    reachable_dir,
 };
 use obyra_postgres::{Conninfo, Limits, Result, Session};
 use rustix::process::{Pid, Signal, kill_process};
@@ -94,12 +95,17 @@ async fn a_new_cluster_is_as_the_strategy_wants_it() {
     let collation = "SELECT datcollate FROM pg_database WHERE datname = 'template1'";
     assert_eq!(ask(&admin, collation).await, "C.UTF-8");
     let session = session(&cluster.loopback()).await;
-    session.batch_execute("CREATE EXTENSION pg_stat_statements; SELECT * FROM pg_stat_statements").await.unwrap();
+    session
+        .batch_execute("CREATE EXTENSION pg_stat_statements; SELECT * FROM pg_stat_statements")
+        .await
+        .unwrap();
     let rules = "SELECT string_agg(DISTINCT type || ' ' || auth_method, ',') FROM pg_hba_file_rules";
     assert_eq!(ask(&admin, rules).await, "hostssl scram-sha-256,local scram-sha-256");
     let mode = |name: &str| fs::metadata(cluster.dir().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("password"), mode("data"), mode("socket")), (0o600, 0o700, 0o700));
-    assert!(!format!("{cluster:?}").contains(fs::read_to_string(cluster.dir().join("password")).unwrap().trim()));
+    assert!(
+        !format!("{cluster:?}").contains(fs::read_to_string(cluster.dir().join("password")).unwrap().trim())
+    );
 }
 
 #[tokio::test]
@@ -115,7 +121,8 @@ async fn up_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn three_ups_at_once_make_one_server() {
     let ground = Ground::new();
-    let ups: Vec<_> = (0..3).map(|_| ground.dir()).map(|dir| tokio::spawn(async move { up(&dir).await })).collect();
+    let ups: Vec<_> =
+        (0..3).map(|_| ground.dir()).map(|dir| tokio::spawn(async move { up(&dir).await })).collect();
     for up in ups {
         let cluster = up.await.unwrap().unwrap();
         assert_eq!(ask(&cluster.admin(), "SELECT 'well'").await, "well");
@@ -266,9 +273,6 @@ async fn child_does_it_all() {
     assert!(Embedded::down(&dir).await.unwrap());
     Embedded::destroy(&dir).await.unwrap();
     assert!(!dir.exists());
-    let temporary = obyra_postgres::cluster::for_tests().await;
-    assert_eq!(ask(&temporary.admin(), "SELECT 'well'").await, "well");
-
     fs::set_permissions(&home, fs::Permissions::from_mode(0o555)).unwrap();
     let failure = up(&home.join("closed")).await.unwrap_err();
     assert!(failure.to_string().contains("closed"), "{failure}");
@@ -279,7 +283,30 @@ async fn child_does_it_all() {
 async fn an_ordinary_user_can_do_it_all() {
     // Before, so that the other user finds the programs in the shared cache.
     installation_for_tests().await.unwrap();
-    let Some((mut command, _home)) = child::ordinary_user("child_does_it_all") else { return };
+    let Some((mut command, _home)) = child::ordinary_user("child_does_it_all", child::NOBODY) else { return };
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Not a test of its own: what `a_program_killed_at_any_moment_is_no_obstacle` kills.
+#[tokio::test]
+async fn child_brings_one_up() {
+    let Some(dir) = child::subject() else { return };
+    up(&dir).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_killed_at_any_moment_is_no_obstacle() {
+    let ground = Ground::new();
+    for milliseconds in [50, 200, 500, 900, 1300] {
+        let mut child = child::same_user("child_brings_one_up", &ground.dir()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    let cluster = ground.up().await;
+    assert_eq!(ask(&cluster.admin(), "SELECT 'well'").await, "well");
+    let strays = fs::read_dir(ground.dir()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let expected = ["ca.crt", "data", "lock", "password", "port", "server.log", "socket"];
+    assert_eq!(strays.filter(|name| !expected.contains(&name.as_str())).collect::<Vec<_>>(), [""; 0]);
 }

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::{fs, thread};
 
-use obyra_postgres::cluster::{TemporaryCluster, TemporaryOptions, for_tests, for_tests_version, for_tests_with};
+use obyra_postgres::cluster::{
+    TemporaryCluster, TemporaryOptions, cache_for_tests, for_tests, for_tests_version, for_tests_with,
+    installation_for_tests,
+};
 use obyra_postgres::{Conninfo, Limits, Session};
 
 async fn ask(target: &Conninfo, sql: &str) -> String {
@@ -18,7 +21,8 @@ async fn ask(target: &Conninfo, sql: &str) -> String {
 
 fn is_running(dir: &Path) -> bool {
     let marker = format!("{}/data", dir.display());
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|p| fs::read(p.ok()?.path().join("cmdline")).ok());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|p| fs::read(p.ok()?.path().join("cmdline")).ok());
     processes.into_iter().any(|line| {
         let line = String::from_utf8_lossy(&line).into_owned();
         line.split('\0').any(|argument| argument == marker)
@@ -68,10 +72,12 @@ async fn options_are_heard() {
 
 #[tokio::test]
 async fn a_bad_setting_is_told_in_the_servers_words() {
-    let installation = obyra_postgres::cluster::installation_for_tests().await.unwrap();
-    let options =
-        TemporaryOptions { settings: vec![("work_mem".into(), "much".into())], ..TemporaryOptions::default() };
-    let cache = obyra_postgres::cluster::cache_for_tests();
+    let installation = installation_for_tests().await.unwrap();
+    let options = TemporaryOptions {
+        settings: vec![("work_mem".into(), "much".into())],
+        ..TemporaryOptions::default()
+    };
+    let cache = cache_for_tests();
     let failure = TemporaryCluster::start_with(&installation, &cache, &options).await.unwrap_err();
     assert!(failure.why.unwrap().contains("invalid value for parameter \"work_mem\""));
 }
@@ -135,7 +141,7 @@ async fn leftovers_of_a_killed_program_are_swept() {
 
 #[tokio::test]
 async fn a_damaged_template_is_made_again() {
-    let installation = obyra_postgres::cluster::installation_for_tests().await.unwrap();
+    let installation = installation_for_tests().await.unwrap();
     let cache = tempfile::Builder::new().prefix("cache-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o755)).unwrap();
     drop(TemporaryCluster::start(&installation, cache.path()).await.unwrap());
@@ -144,4 +150,32 @@ async fn a_damaged_template_is_made_again() {
     fs::write(template.join("data/global/pg_control"), "").unwrap();
     let cluster = TemporaryCluster::start(&installation, cache.path()).await.unwrap();
     assert_eq!(ask(&cluster.admin(), "SELECT 'well'").await, "well");
+}
+
+/// Not a test of its own: what `an_ordinary_user_without_a_home_can_start_one` runs as another user.
+#[tokio::test]
+async fn child_starts_one() {
+    if child::subject().is_none() {
+        return;
+    }
+    let cluster = for_tests().await;
+    assert_eq!(ask(&cluster.loopback(), "SELECT 'well'").await, "well");
+}
+
+#[tokio::test]
+async fn an_ordinary_user_without_a_home_can_start_one() {
+    installation_for_tests().await.unwrap();
+    let Some((mut command, _home)) = child::ordinary_user("child_starts_one", child::NOBODY) else { return };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_user_without_an_entry_is_told_what_to_do() {
+    installation_for_tests().await.unwrap();
+    let Some((mut command, _home)) = child::ordinary_user("child_starts_one", 54_321) else { return };
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("PostgreSQL wants an entry for user 54321 in /etc/passwd"), "{said}");
 }

@@ -180,8 +180,9 @@ async fn make(
             .with("path", layout.root.display())
             .with("found", found.trim())
             .with("major", installation.major);
-        return Err(Failure::refused(what)
-            .mended_by(text::cluster::MAJOR_DIFFERS_MEND.with("found", found.trim())));
+        return Err(
+            Failure::refused(what).mended_by(text::cluster::MAJOR_DIFFERS_MEND.with("found", found.trim()))
+        );
     }
     if layout.ca().exists() { Ok(()) } else { tls_files::install(layout, user) }
 }

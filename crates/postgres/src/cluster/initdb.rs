@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use obyra_evidence::{Failure, text};
+use rustix::process::Signal;
 use secrecy::SecretString;
 
 use super::files;
 use super::install::Installation;
 use super::layout::Layout;
-use super::settings;
-use super::tools;
 use super::user::ServerUser;
+use super::{processes, server, settings, tools};
 use crate::{Result, generate_password};
 
 /// The superuser of every cluster.
@@ -37,11 +37,16 @@ pub(super) async fn ensure(layout: &Layout, installation: &Installation, user: &
     if layout.is_made() {
         return Ok(());
     }
+    let fresh = layout.root.join("data.new");
+    // The initdb of a killed program goes on without it.
+    for orphan in processes::on_folder(&fresh, user) {
+        server::kill(orphan, Signal::KILL, layout)?;
+    }
+    server::wait_until(|| processes::on_folder(&fresh, user).is_empty(), server::ORPHAN_LIMIT).await;
     files::remove_tree(&layout.data())?;
     let password = generate_password()?;
     // Before the data folder, so that a finished cluster always has its password.
     files::write_secret(&layout.password(), &password)?;
-    let fresh = layout.root.join("data.new");
     let made = make(&fresh, installation, user, &password).await;
     if made.is_err() {
         // The reason of the failure matters more than the remains.
@@ -51,7 +56,12 @@ pub(super) async fn ensure(layout: &Layout, installation: &Installation, user: &
     files::rename(&fresh, &layout.data())
 }
 
-async fn make(fresh: &Path, installation: &Installation, user: &ServerUser, password: &SecretString) -> Result<()> {
+async fn make(
+    fresh: &Path,
+    installation: &Installation,
+    user: &ServerUser,
+    password: &SecretString,
+) -> Result<()> {
     // The server's user reads the password from a file of its own, which then goes.
     let pwfile = fresh.with_extension("password");
     files::write_secret(&pwfile, password)?;
@@ -70,7 +80,7 @@ async fn make(fresh: &Path, installation: &Installation, user: &ServerUser, pass
         }
     }
     files::remove(&pwfile)?;
-    outcome.map_err(|failure| explain(failure, user))?;
+    outcome.map_err(|failure| explain(failure, fresh, user))?;
     let config = fresh.join("postgresql.conf");
     let text = fs::read_to_string(&config).map_err(|e| files::failed(&config, &e))?;
     files::write(&config, &(text + settings::INCLUDE), 0o600)?;
@@ -82,12 +92,12 @@ fn complains_of(failure: &Failure, words: &str) -> bool {
 }
 
 /// Adds what mends the usual causes.
-fn explain(failure: Failure, user: &ServerUser) -> Failure {
+fn explain(failure: Failure, fresh: &Path, user: &ServerUser) -> Failure {
     if complains_of(&failure, "could not look up effective user ID") {
         return failure.mended_by(text::cluster::UNKNOWN_USER_MEND.with("uid", user.uid));
     }
     if complains_of(&failure, "No space left on device") {
-        return failure.mended_by(text::cluster::DISK_FULL_MEND.with("path", "the cluster"));
+        return failure.mended_by(text::cluster::DISK_FULL_MEND.with("path", fresh.display()));
     }
     failure
 }

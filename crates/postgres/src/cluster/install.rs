@@ -29,7 +29,7 @@ pub struct Search {
 pub struct Installation {
     /// The folder of `postgres`, `initdb`, `pg_ctl`, `pg_dump` and the others.
     pub bin_dir: PathBuf,
-    /// Its own libraries, for a fetched installation.
+    /// Its own libraries, where it brings them: the system's may be older.
     pub lib_dir: Option<PathBuf>,
     /// The major version.
     pub major: u32,
@@ -59,7 +59,7 @@ impl Installation {
             let Some(dir) = postgres.parent().filter(|dir| is_complete(dir) && user.can_reach(dir)) else {
                 continue;
             };
-            if let Ok(found) = inspect(dir, None).await
+            if let Ok(found) = inspect(dir).await
                 && found.major == major
             {
                 return Some(found);
@@ -105,7 +105,7 @@ async fn configured(dir: &Path, major: u32) -> Result<Installation> {
         let what = text::cluster::BIN_DIR_UNREACHABLE.with("path", &shown).with("user", &user.name);
         return Err(Failure::new(what).mended_by(text::cluster::BIN_DIR_UNREACHABLE_MEND));
     }
-    let found = inspect(&dir, None).await.map_err(|e| incomplete().because(e))?;
+    let found = inspect(&dir).await.map_err(|e| incomplete().because(e))?;
     if found.major == major {
         return Ok(found);
     }
@@ -115,8 +115,9 @@ async fn configured(dir: &Path, major: u32) -> Result<Installation> {
 }
 
 /// What `postgres --version` says of a folder of programs.
-pub(super) async fn inspect(bin_dir: &Path, lib_dir: Option<PathBuf>) -> Result<Installation> {
+pub(super) async fn inspect(bin_dir: &Path) -> Result<Installation> {
     let user = ServerUser::choose()?;
+    let lib_dir = bin_dir.parent().map(|home| home.join("lib")).filter(|lib| lib.join("libpq.so.5").exists());
     let mut command = tools::server(&bin_dir.join("postgres"), lib_dir.as_deref(), &user);
     command.arg("--version");
     let said = tools::run(command, &user).await?;

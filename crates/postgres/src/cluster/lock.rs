@@ -1,8 +1,8 @@
 //! Locks between processes. The kernel releases them when their holder dies, however it dies, and
 //! they hold between containers that share a folder, where process numbers would mean nothing.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,11 +44,24 @@ impl FileLock {
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         let file = opened.map_err(|e| files::failed(path, &e))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(FileLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) if is_at(&file, path) => Ok(Some(FileLock { _file: file })),
+            // Its last holder removed it: the one at this path now, if any, is another.
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(files::failed(path, &error)),
         }
     }
+
+    /// The same for a lock that exists already; a failure counts as held.
+    pub(super) fn try_take_over(path: &Path) -> Option<FileLock> {
+        let file = OpenOptions::new().append(true).open(path).ok()?;
+        file.try_lock().ok()?;
+        is_at(&file, path).then_some(FileLock { _file: file })
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 #[cfg(test)]
@@ -62,6 +75,17 @@ mod tests {
         let first = FileLock::acquire(&path).await.unwrap();
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(first);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+    #[tokio::test]
+    async fn a_lock_that_its_holder_removed_is_not_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(FileLock::try_take_over(&path).is_none());
+        let holder = FileLock::acquire(&path).await.unwrap();
+        fs::remove_file(&path).unwrap();
+        drop(holder);
+        assert!(FileLock::try_take_over(&path).is_none());
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
     }
 }

@@ -20,20 +20,31 @@ pub(super) fn is_postmaster(pid: u32, data: &Path, user: &ServerUser) -> bool {
             .and_then(rustix::process::Pid::from_raw)
             .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
     }
-    command_line(pid, user).is_some_and(|line| {
-        let arguments: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
-        arguments.windows(2).any(|pair| pair[0] == "-D" && Path::new(pair[1]) == data)
-    })
+    command_line(pid, user).is_some_and(|line| works_on(&line, data))
+}
+
+/// Every program that was started on this data folder, initdb among them.
+pub(super) fn on_folder(data: &Path, user: &ServerUser) -> Vec<u32> {
+    of_user(user).filter(|(_, line)| works_on(line, data)).map(|(pid, _)| pid).collect()
 }
 
 /// The children of a postmaster, alive or killed, by the name of their cluster.
 pub(super) fn children(cluster_name: &str, user: &ServerUser) -> Vec<u32> {
     let title = format!("postgres: {cluster_name}: ");
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    of_user(user).filter(|(_, line)| line.starts_with(title.as_bytes())).map(|(pid, _)| pid).collect()
+}
+
+fn works_on(command_line: &[u8], data: &Path) -> bool {
+    let arguments: Vec<&OsStr> = command_line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+    arguments.windows(2).any(|pair| pair[0] == "-D" && Path::new(pair[1]) == data)
+}
+
+/// The processes of the server's user with their command lines.
+fn of_user(user: &ServerUser) -> impl Iterator<Item = (u32, Vec<u8>)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| command_line(*pid, user).is_some_and(|line| line.starts_with(title.as_bytes())))
-        .collect()
+        .filter_map(|pid| Some((pid, command_line(pid, user)?)))
 }
 
 /// The command line of a process of the server's user. A dead process that nobody has waited for

@@ -23,8 +23,8 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a server may take to write its last checkpoint.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long the children of a killed postmaster may take to notice.
-const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
+/// How long the children of a killed process may take to notice.
+pub(super) const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a running postmaster says of itself in `postmaster.pid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,9 +82,8 @@ pub(super) async fn stop(layout: &Layout, user: &ServerUser, how: Stop) -> Resul
     if wait_until(gone, STOP_LIMIT).await {
         return Ok(true);
     }
-    let what = text::cluster::STOP_TIMEOUT
-        .with("path", layout.root.display())
-        .with("seconds", STOP_LIMIT.as_secs());
+    let what =
+        text::cluster::STOP_TIMEOUT.with("path", layout.root.display()).with("seconds", STOP_LIMIT.as_secs());
     Err(Failure::new(what)
         .because(files::log_since(&layout.log(), 0, 5))
         .mended_by(text::cluster::STOP_TIMEOUT_MEND.with("log", layout.log().display())))

@@ -7,7 +7,8 @@ use std::path::Path;
 pub(super) const FILE: &str = "obyra.conf";
 
 /// The line that includes it. `ALTER SYSTEM` still wins.
-pub(super) const INCLUDE: &str = "\n# Settings by obyra-db; rewritten at each start.\ninclude = 'obyra.conf'\n";
+pub(super) const INCLUDE: &str =
+    "\n# Settings by obyra-db; rewritten at each start.\ninclude = 'obyra.conf'\n";
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug)]

@@ -42,7 +42,6 @@ pub(super) async fn copy_to(
         return Ok(password);
     }
     let fresh = Layout::new(home.join(format!("{name}.new")));
-    files::remove_tree(&fresh.root)?;
     files::make_dir(&fresh.root, 0o755)?;
     initdb::ensure(&fresh, installation, user).await?;
     let census = files::census(&fresh.data()).map_err(|e| files::failed(&fresh.root, &e))?;

@@ -128,9 +128,9 @@ impl Room {
             (Room::make(&root)?, Room::dead(&root))
         };
         for (layout, _owner) in dead {
-            // What cannot be stopped or removed now is left to the next start.
+            // What cannot be stopped now is left to the next start.
             if server::stop(&layout, user, Stop::Immediate).await.is_ok() {
-                let _ = files::remove_tree(&layout.root);
+                remove(&layout);
             }
         }
         Ok(room)
@@ -141,25 +141,37 @@ impl Room {
         let layout = Layout::new(made.map_err(|e| files::failed(root, &e))?.keep());
         files::set_mode(&layout.root, 0o711)?;
         let owner = FileLock::try_acquire(&layout.lock())?;
-        let owner = owner.ok_or_else(|| files::failed(&layout.root, &std::io::ErrorKind::ResourceBusy.into()))?;
+        let owner =
+            owner.ok_or_else(|| files::failed(&layout.root, &std::io::ErrorKind::ResourceBusy.into()))?;
         Ok(Room { layout, _owner: owner })
     }
 
+    /// Those whose owners died, with their locks. One without a lock was at the end of its removal.
     fn dead(root: &Path) -> Vec<(Layout, FileLock)> {
         let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
-        entries
-            .filter_map(|entry| {
-                let entry = entry.ok().filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX))?;
-                let layout = Layout::new(entry.path());
-                let owner = FileLock::try_acquire(&layout.lock()).ok()??;
-                Some((layout, owner))
-            })
-            .collect()
+        let rooms = entries
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+        let mut dead = Vec::new();
+        for layout in rooms.map(|entry| Layout::new(entry.path())) {
+            if let Some(owner) = FileLock::try_take_over(&layout.lock()) {
+                dead.push((layout, owner));
+            } else if !layout.lock().exists() && !layout.data().exists() {
+                let _ = files::remove_tree(&layout.root);
+            }
+        }
+        dead
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let _ = files::remove_tree(&self.layout.root);
+        remove(&self.layout);
     }
+}
+
+/// Removes a room, its lock last. What cannot be removed now is left to the next start.
+fn remove(layout: &Layout) {
+    let _ = files::remove_tree(&layout.data());
+    let _ = files::remove_tree(&layout.root);
 }

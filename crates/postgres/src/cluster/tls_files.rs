@@ -5,8 +5,8 @@ use std::path::Path;
 
 use obyra_evidence::{Failure, text};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 use super::files;
@@ -25,8 +25,7 @@ struct Chain {
 
 /// Writes the authority's certificate beside the data folder and the server's into it.
 pub(super) fn install(layout: &Layout, user: &ServerUser) -> Result<()> {
-    let chain =
-        generate().map_err(|e| Failure::new(text::cluster::CERTIFICATE_FAILED).because(e))?;
+    let chain = generate().map_err(|e| Failure::new(text::cluster::CERTIFICATE_FAILED).because(e))?;
     let owned = |path: &Path, pem: &str, mode: u32| -> Result<()> {
         files::write(path, pem, mode)?;
         user.own(path)

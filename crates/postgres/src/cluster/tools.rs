@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use obyra_evidence::{Failure, text};
+use rustix::io::Errno;
 
 use super::files;
 use super::user::ServerUser;
@@ -74,7 +75,8 @@ pub(super) async fn run(command: Command, user: &ServerUser) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(Failure::new(text::cluster::TOOL_FAILED.with("program", program.display())).because(complaint(&output)))
+    Err(Failure::new(text::cluster::TOOL_FAILED.with("program", program.display()))
+        .because(complaint(&output)))
 }
 
 /// What a failed program said.
@@ -90,8 +92,10 @@ pub(super) fn complaint(output: &Output) -> String {
 /// The failure to start a program at all.
 pub(super) fn cannot_run(program: &Path, user: &ServerUser, error: &io::Error) -> Failure {
     let failure = Failure::new(text::cluster::TOOL_MISSING.with("program", program.display())).because(error);
-    if error.kind() == io::ErrorKind::PermissionDenied && user.switched {
-        return failure.mended_by(text::cluster::CANNOT_SWITCH_USER_MEND.with("user", &user.name));
-    }
-    failure
+    let mend = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM) if user.switched => text::cluster::CANNOT_SWITCH_USER_MEND.with("user", &user.name),
+        Some(Errno::ACCESS) => text::cluster::NO_EXEC_MEND.with("program", program.display()),
+        _ => return failure,
+    };
+    failure.mended_by(mend)
 }

@@ -1,5 +1,7 @@
 //! Tests that need a process of their own: to be killed, or to be another user.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,18 +28,20 @@ pub fn same_user(test: &str, subject: &Path) -> Command {
     again(&env::current_exe().unwrap(), test, subject)
 }
 
+/// `nobody` everywhere.
+pub const NOBODY: u32 = 65534;
+
 /// A child of an ordinary user, and the folder that it owns; `None` unless we are root. The test
-/// program is copied to where that user can reach it.
-pub fn ordinary_user(test: &str) -> Option<(Command, tempfile::TempDir)> {
+/// program is copied to where that user can reach it, and its home cannot be written.
+pub fn ordinary_user(test: &str, uid: u32) -> Option<(Command, tempfile::TempDir)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
-    let nobody = 65534;
     let home = tempfile::Builder::new().prefix("ordinary-").tempdir_in("/tmp").unwrap();
     let program = home.path().join("tests");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
-    std::os::unix::fs::chown(home.path(), Some(nobody), Some(nobody)).unwrap();
+    std::os::unix::fs::chown(home.path(), Some(uid), Some(uid)).unwrap();
     let mut command = again(&program, test, home.path());
-    command.uid(nobody).gid(nobody).current_dir(home.path()).env("HOME", "/nonexistent").env_remove("TMPDIR");
+    command.uid(uid).gid(uid).current_dir(home.path()).env("HOME", "/nonexistent").env("TMPDIR", home.path());
     Some((command, home))
 }
