@@ -56,6 +56,7 @@ class Driver:
         self.stage = "alembic"
         self.revision = None
         self.upgrade = None
+        self.watching = False
 
     def answer(self, request):
         self.revision = self.upgrade = None
@@ -87,20 +88,23 @@ class Driver:
             seen.extend(heads)
             return []
 
-        self.run_environment(lambda script: {"fn": look, "dont_mutate": True})
+        self.run_environment(lambda script: {"fn": look, "dont_mutate": True}, lambda context: None)
         self.channel.send("current", revisions=seen)
 
     def do_upgrade(self, request):
         self.upgrade = Upgrade(self, request["to"])
-        self.run_environment(self.upgrade.options)
+        self.run_environment(self.upgrade.options, self.upgrade.configured)
         self.channel.send("done", transaction=self.upgrade.transaction)
 
     # -- Alembic and the application -----------------------------------------------------------
 
-    def run_environment(self, options_for):
+    def run_environment(self, options_for, configured):
+        """Runs env.py, and calls `configured` as soon as it has handed its connection to Alembic."""
         from alembic.runtime.environment import EnvironmentContext
 
-        self.watch_connections()
+        if not self.watching:
+            self.watching = True
+            self.watch_connections()
         self.stage = "application"
         application = self.load_application()
         with application.app_context() if application else contextlib.nullcontext():
@@ -111,7 +115,14 @@ class Driver:
             if self.setup["version_table_schema"]:
                 options["version_table_schema"] = self.setup["version_table_schema"]
             self.stage = "environment"
-            with EnvironmentContext(config, script, **options):
+            with EnvironmentContext(config, script, **options) as environment:
+                configure = environment.configure
+
+                def configure_and_tell(*arguments, **options):
+                    configure(*arguments, **options)
+                    configured(environment.get_context())
+
+                environment.configure = configure_and_tell  # no subclass: Alembic's proxy knows only its own
                 script.run_env()
 
     def load_application(self):
@@ -153,7 +164,7 @@ class Driver:
         }
 
     def watch_connections(self):
-        """Every connection gets the session's limits, and remembers who began its transaction."""
+        """Every connection gets the session's limits, knows where it leads, and who began its transaction."""
         from sqlalchemy import event
         from sqlalchemy.engine import Engine
         from sqlalchemy.pool import Pool
@@ -165,6 +176,8 @@ class Driver:
             cursor = connection.cursor()
             for statement in self.setup["session"]:
                 cursor.execute(statement)
+            cursor.execute(self.setup["identity"])
+            record.info["obyra_identity"] = list(cursor.fetchone())
             cursor.close()
             connection.commit()
 
@@ -234,21 +247,25 @@ class Upgrade:
         self.script = script
         return {"fn": self.steps, "destination_rev": self.to}
 
-    def steps(self, heads, context):
-        """Alembic's `fn`. The version row is written, and `applied` called, between two of its yields."""
+    def configured(self, context):
+        """Nothing has run on the connection yet, and nothing may: it would begin a transaction."""
         from sqlalchemy import event
 
-        steps = self.script._upgrade_revs(self.to, heads)
         connection = context.connection
-        event.listen(connection, "commit", self.committing)
-        context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self.applied)
         self.transaction.update(
             external=context._in_external_transaction,
             began_at=connection.info.get("obyra_began_at"),
             per_migration=context._transaction_per_migration,
         )
+        self.hold(connection, "configured", identity=connection.info.get("obyra_identity"))
+        event.listen(connection, "commit", self.committing)
+        context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, self.applied)
+
+    def steps(self, heads, context):
+        """Alembic's `fn`. The version row is written, and `applied` called, between two of its yields."""
+        steps = self.script._upgrade_revs(self.to, heads)
         self.hold(
-            connection,
+            context.connection,
             "planned",
             current=list(heads),
             revisions=[step.revision.revision for step in steps],

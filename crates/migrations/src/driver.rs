@@ -21,6 +21,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use self::output::Output;
 use self::protocol::{Answer, Event, Request, Setup};
 pub use self::protocol::{Applied, Complaint, Graph, Line, Planned, Revision, Said, Stage, Transaction};
+use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;
 use crate::{Policy, explain};
 
@@ -52,6 +53,13 @@ pub struct Workplace<'a> {
 ///
 /// An error ends the migration: its transaction rolls back.
 pub trait Attend: Send {
+    /// `env.py` has handed its connection to Alembic; nothing has run on it yet, and nothing may run now.
+    /// `identity` is what the connection says of itself.
+    fn configured(&mut self, identity: Identity) -> impl Future<Output = Result<()>> + Send {
+        let _ = identity;
+        async { Ok(()) }
+    }
+
     /// Alembic is connected and knows what it will run; nothing has run yet.
     fn planned(
         &mut self,
@@ -189,6 +197,9 @@ impl Driver {
                     attend.begin(revision);
                     continue;
                 }
+                Event::Configured { identity } => {
+                    attend.configured(Identity::from_row(identity.as_deref().unwrap_or_default())).await
+                }
                 Event::Planned(planned) => attend.planned(&mut connection, planned).await,
                 Event::Applied(applied) => attend.applied(&mut connection, applied).await,
                 Event::Committing { autocommit } => attend.committing(&mut connection, *autocommit).await,
@@ -296,18 +307,18 @@ impl DriverConnection<'_> {
 }
 
 fn setup(work: &Workplace<'_>) -> Result<Setup> {
-    let directory = absolute(&work.policy.directory_in(work.project))?;
-    if !directory.join("env.py").is_file() {
-        let folder = work.policy.directory_in(work.project);
+    let folder = work.policy.directory_in(work.project);
+    if !folder.join("env.py").is_file() {
         return Err(Failure::usage(text::migrations::DIRECTORY_WITHOUT_ENV.with("folder", folder.display()))
             .mended_by(text::migrations::MEND_DIRECTORY));
     }
     let lock_timeout = work.policy.lock_timeout.seconds();
     Ok(Setup {
-        directory,
+        directory: absolute(&folder)?,
         config: work.policy.config_in(work.project).map(|file| absolute(&file)).transpose()?,
         app: work.policy.app.clone(),
         version_table_schema: work.policy.version_table_schema.clone(),
+        identity: IDENTITY_SQL,
         session: vec![format!("SET lock_timeout = '{lock_timeout}s'"), CLIENT_CHECK.to_owned()],
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use obyra_evidence::{Failure, text};
+use obyra_evidence::text;
 use obyra_postgres::{Result, Session, quote, sql_failure};
 use serde::Serialize;
 
@@ -144,10 +144,13 @@ pub(crate) const IDENTITY_SQL: &str = "
       FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// Which database a session is on, and as whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The server and the database, as one opaque word.
     pub database: String,
+    /// The database's name.
     pub name: String,
+    /// The role that logged in.
     pub role: String,
 }
 
@@ -159,15 +162,11 @@ impl Identity {
             row.map_err(|error| sql_failure(text::migrations::CATALOGUE_UNREADABLE.message(), &error))?;
         Ok(Identity { database: row.get(0), name: row.get(1), role: row.get(2) })
     }
-}
 
-impl TryFrom<Vec<serde_json::Value>> for Identity {
-    type Error = Failure;
-
-    fn try_from(row: Vec<serde_json::Value>) -> Result<Identity> {
-        let mut texts = row.into_iter().map(|value| value.as_str().unwrap_or_default().to_owned());
-        let mut next = || texts.next().unwrap_or_default();
-        Ok(Identity { database: next(), name: next(), role: next() })
+    /// What the migration's connection says of itself. A connection that could not be asked is nowhere.
+    pub(crate) fn from_row(row: &[serde_json::Value]) -> Identity {
+        let text = |at: usize| row.get(at).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+        Identity { database: text(0), name: text(1), role: text(2) }
     }
 }
 

@@ -7,7 +7,7 @@ use obyra_postgres::{Result, quote};
 
 use super::Converge;
 use crate::driver::{Applied, Attend, DriverConnection, Planned, Workplace};
-use crate::observe::{IDENTITY_SQL, Identity, OBJECTS_SQL, Objects};
+use crate::observe::{Identity, OBJECTS_SQL, Objects};
 use crate::plan::Plan;
 
 /// What was seen from inside of the migration's transaction.
@@ -69,25 +69,6 @@ impl<'a, C: Converge> Attendant<'a, C> {
         self.progress.done();
     }
 
-    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
-    async fn is_where_it_should_be(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
-        use text::migrations as say;
-        let row = connection.query(IDENTITY_SQL).await?.into_iter().next().unwrap_or_default();
-        let found = Identity::try_from(row)?;
-        let role = self.work.target.map_or("", |target| target.user());
-        if found.database != self.identity.database {
-            return Err(Failure::refused(
-                say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name),
-            )
-            .mended_by(say::MEND_DATABASE_URL));
-        }
-        if found.role != role {
-            return Err(Failure::refused(say::WRONG_ROLE.with("found", found.role).with("expected", role))
-                .mended_by(say::MEND_DATABASE_URL));
-        }
-        Ok(())
-    }
-
     async fn look(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
         let objects = connection.value(OBJECTS_SQL).await?;
         self.seen.objects = Objects::parse(objects.as_str().unwrap_or_default());
@@ -102,8 +83,21 @@ impl<'a, C: Converge> Attendant<'a, C> {
 }
 
 impl<C: Converge> Attend for Attendant<'_, C> {
-    async fn planned(&mut self, connection: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
-        self.is_where_it_should_be(connection).await?;
+    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
+    async fn configured(&mut self, found: Identity) -> Result<()> {
+        use text::migrations as say;
+        let role = self.work.target.map_or("", |target| target.user());
+        let refusal = if found.database != self.identity.database {
+            say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name)
+        } else if found.role != role {
+            say::WRONG_ROLE.with("found", found.role).with("expected", role)
+        } else {
+            return Ok(());
+        };
+        Err(Failure::refused(refusal).mended_by(say::MEND_DATABASE_URL))
+    }
+
+    async fn planned(&mut self, _: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
         let ours: BTreeSet<&String> = self.plan.pending.iter().map(|revision| &revision.id).collect();
         let theirs: BTreeSet<&String> = planned.revisions.iter().collect();
         if ours != theirs {

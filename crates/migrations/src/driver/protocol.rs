@@ -14,6 +14,8 @@ pub(crate) struct Setup {
     pub version_table_schema: Option<String>,
     /// Statements that each new connection starts with.
     pub session: Vec<String>,
+    /// The query that says where a connection leads.
+    pub identity: &'static str,
 }
 
 /// What is asked of the driver.
@@ -41,6 +43,9 @@ pub(crate) enum Event {
     Graph(Graph),
     Current {
         revisions: Vec<String>,
+    },
+    Configured {
+        identity: Option<Vec<Value>>,
     },
     Planned(Planned),
     Begin {
