@@ -71,7 +71,7 @@ impl Session {
         let mut misses = Vec::new();
         for wanted in passes(target.target_session_attrs()) {
             for host in target.hosts() {
-                let addresses = match attempt::addresses(host).await {
+                let addresses = match attempt::addresses(host, target.connect_timeout()).await {
                     Ok(addresses) => addresses,
                     Err(failure) => {
                         misses.push(failure);
@@ -189,21 +189,21 @@ fn suits(wanted: TargetSessionAttrs, kind: Kind) -> bool {
     }
 }
 
-/// One failure for one miss; for several, one that lists them in the order of the attempts.
-fn no_host(target: &Conninfo, mut misses: Vec<Failure>) -> Failure {
-    if misses.len() == 1 {
-        return misses.remove(0);
-    }
-    let mut reasons = Vec::new();
-    for miss in &misses {
-        let reason = miss.to_string();
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
+/// One failure for one reason; for several, one that lists them in the order of the attempts.
+fn no_host(target: &Conninfo, misses: Vec<Failure>) -> Failure {
+    let mut reasons: Vec<Failure> = Vec::new();
+    for miss in misses {
+        if reasons.iter().all(|reason| reason.to_string() != miss.to_string()) {
+            reasons.push(miss);
         }
     }
-    let failure = Failure::new(text::postgres::NO_HOST.with("hosts", target.host_summary()))
-        .because(reasons.join("; "));
-    match misses.into_iter().find_map(|miss| miss.mend) {
+    if reasons.len() == 1 {
+        return reasons.remove(0);
+    }
+    let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    let failure =
+        Failure::new(text::postgres::NO_HOST.with("hosts", target.host_summary())).because(words.join("; "));
+    match reasons.into_iter().find_map(|reason| reason.mend) {
         Some(mend) => failure.mended_by(mend),
         None => failure,
     }

@@ -41,9 +41,20 @@ fn row(values: &[&str]) -> Vec<u8> {
     [message(b'T', &description), message(b'D', &data)].concat()
 }
 
+/// Reads the start-up packet. A request for TLS, which is the only one of 8 bytes, is refused first.
+async fn startup(client: &mut TcpStream) -> std::io::Result<()> {
+    loop {
+        let length = client.read_u32().await?;
+        client.read_exact(&mut vec![0; length as usize - 4]).await?;
+        if length > 8 {
+            return Ok(());
+        }
+        client.write_all(b"N").await?;
+    }
+}
+
 async fn speak(mut client: TcpStream, says: Says) -> std::io::Result<()> {
-    let length = client.read_u32().await?;
-    client.read_exact(&mut vec![0; length as usize - 4]).await?;
+    startup(&mut client).await?;
     client.write_all(&[message(b'R', &[0; 4]), message(b'Z', READY)].concat()).await?;
     loop {
         let _tag = client.read_u8().await?;
@@ -77,8 +88,7 @@ async fn refusing(code: &'static str, words: &'static str) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let length = client.read_u32().await.unwrap();
-            client.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
+            let _ = startup(&mut client).await;
             let body = format!("SFATAL\0VFATAL\0C{code}\0M{words}\0\0");
             let _ = client.write_all(&message(b'E', body.as_bytes())).await;
         }
@@ -89,7 +99,7 @@ async fn refusing(code: &'static str, words: &'static str) -> u16 {
 async fn connect(ports: &[u16], attrs: &str) -> Result<Session, Failure> {
     let hosts = vec!["127.0.0.1"; ports.len()].join(",");
     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
-    let text = format!("host={hosts} port={ports} user=u sslmode=disable target_session_attrs={attrs}");
+    let text = format!("host={hosts} port={ports} user=u target_session_attrs={attrs}");
     Session::connect(&Conninfo::parse(&text).unwrap(), Limits::default()).await
 }
 
@@ -106,6 +116,7 @@ async fn a_standby_is_found_and_preferred() {
     ] {
         assert_eq!(connect(&[primary, standby], attrs).await.unwrap().in_recovery(), in_recovery, "{attrs}");
     }
+    assert!(!connect(&[primary], "prefer-standby").await.unwrap().encrypted());
     assert!(!connect(&[primary, primary], "prefer-standby").await.unwrap().in_recovery());
     let failure = connect(&[standby], "primary").await.unwrap_err();
     assert_eq!(failure.what.code(), say::WRONG_KIND_OF_SERVER);
@@ -122,7 +133,10 @@ async fn an_old_server_is_refused() {
 async fn the_next_host_is_asked_where_this_one_is_not_ready() {
     let starting = refusing("57P03", "the database system is starting up").await;
     let crowded = refusing("53300", "sorry, too many clients already").await;
-    assert_eq!(connect(&[starting], "any").await.unwrap_err().what.code(), say::NOT_READY);
+    for attrs in ["any", "prefer-standby"] {
+        // `prefer` has tried it with TLS and without, and `prefer-standby` twice: the reason is one.
+        assert_eq!(connect(&[starting], attrs).await.unwrap_err().what.code(), say::NOT_READY);
+    }
     assert_eq!(connect(&[crowded], "any").await.unwrap_err().what.code(), say::TOO_MANY_CONNECTIONS);
     let ready = server(PRIMARY).await;
     connect(&[starting, crowded, ready], "any").await.unwrap();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use obyra_evidence::{Failure, text};
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::{Config, SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -37,61 +38,57 @@ pub(super) struct Attempt<'a> {
 }
 
 /// The addresses of a host, in the resolver's order. A socket has none, and is one attempt.
-pub(super) async fn addresses(host: &Host) -> Result<Vec<Option<IpAddr>>> {
+pub(super) async fn addresses(host: &Host, limit: Option<Duration>) -> Result<Vec<Option<IpAddr>>> {
     if host.socket_dir().is_some() {
         return Ok(vec![None]);
     }
     if host.address.is_some() {
         return Ok(vec![host.address]);
     }
-    let found = tokio::net::lookup_host((host.name.as_str(), host.port)).await.map_err(|e| {
+    let unknown = || {
         Failure::new(text::postgres::NAME_UNKNOWN.with("host", &host.name))
-            .because(e)
             .mended_by(text::postgres::MEND_NAME_UNKNOWN)
-    })?;
+    };
+    let resolving = tokio::net::lookup_host((host.name.as_str(), host.port));
+    let found = timeout(limit.unwrap_or(Duration::MAX), resolving)
+        .await
+        .map_err(|_| unknown().because("the resolver did not answer"))?
+        .map_err(|e| unknown().because(e))?;
     Ok(found.map(|address: SocketAddr| Some(address.ip())).collect())
 }
 
 impl Attempt<'_> {
     /// Connects, encrypted or not as sslmode allows, in its order.
     pub(super) async fn run(&self) -> std::result::Result<(Session, Kind), Refusal> {
-        let ways = self.ways();
-        let mut first_refusal = None;
-        for (nth, &encrypted) in ways.iter().enumerate() {
-            match self.connect(encrypted).await {
-                Ok(connected) => return Ok(connected),
-                Err(refusal) if refusal.is_about_encryption && nth + 1 < ways.len() => {
-                    first_refusal.get_or_insert(refusal);
-                }
-                // When both ways fail, the first says more of what was wanted.
-                Err(refusal) => return Err(first_refusal.unwrap_or(refusal)),
-            }
-        }
-        unreachable!("every sslmode has a way")
+        let (first, second) = self.ways();
+        let refusal = match self.connect(first).await {
+            Err(refusal) if refusal.is_about_encryption => refusal,
+            outcome => return outcome,
+        };
+        let Some(second) = second else { return Err(refusal) };
+        // When both ways are refused for what they are, the first says more of what was wanted.
+        self.connect(second).await.map_err(|other| if other.is_about_encryption { refusal } else { other })
     }
 
     /// Whether to encrypt: the first way, and the second if the first is refused.
-    fn ways(&self) -> &'static [bool] {
+    fn ways(&self) -> (bool, Option<bool>) {
         // Like libpq: no TLS through a Unix socket, whatever sslmode says.
         if self.host.socket_dir().is_some() {
-            return &[false];
+            return (false, None);
         }
         match self.target.ssl_mode() {
-            SslMode::Disable => &[false],
-            SslMode::Allow => &[false, true],
-            SslMode::Prefer => &[true, false],
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[true],
+            SslMode::Disable => (false, None),
+            SslMode::Allow => (false, Some(true)),
+            SslMode::Prefer => (true, Some(false)),
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (true, None),
         }
     }
 
     async fn connect(&self, encrypted: bool) -> std::result::Result<(Session, Kind), Refusal> {
-        let establish = self.establish(encrypted);
-        match self.target.connect_timeout() {
-            Some(limit) => match tokio::time::timeout(limit, establish).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(refusal::too_slow(self, limit)),
-            },
-            None => establish.await,
+        let limit = self.target.connect_timeout().unwrap_or(Duration::MAX);
+        match timeout(limit, self.establish(encrypted)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(refusal::too_slow(self, limit)),
         }
     }
 
