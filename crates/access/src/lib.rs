@@ -18,7 +18,7 @@ pub use acl::{AclId, AclItem, Acls, PUBLIC_OID};
 pub use import::{Imported, import, target_of};
 pub use observe::*;
 pub use pattern::{Pattern, Subject};
-pub use plan::{Phase, Plan, Risk, Step};
+pub use plan::{Phase, Plan, Risk, Step, plan, plan_objects_as_owner};
 pub use policy::Policy;
 pub use privilege::{Held, Kind, Privileges, Wanted};
 pub use target::{Provider, Target};

@@ -206,6 +206,19 @@ impl Held {
     pub fn is_empty(self) -> bool {
         self.privileges.is_empty() && self.grantable.is_empty()
     }
+
+    /// The statements that grant this: without grant option, and with it.
+    pub(crate) fn grants(self) -> impl Iterator<Item = (Privileges, &'static str)> {
+        let parts = [(self.privileges.without(self.grantable), ""), (self.grantable, " WITH GRANT OPTION")];
+        parts.into_iter().filter(|(part, _)| !part.is_empty())
+    }
+
+    /// The statements that revoke this: the privileges, and grant options of others.
+    pub(crate) fn revokes(self) -> impl Iterator<Item = (Privileges, &'static str)> {
+        let options = self.grantable.without(self.privileges);
+        let parts = [(self.privileges, ""), (options, "GRANT OPTION FOR ")];
+        parts.into_iter().filter(|(part, _)| !part.is_empty())
+    }
 }
 
 /// One entry of a list of privileges in the strategy: `SELECT`, `UPDATE (a, b)`,

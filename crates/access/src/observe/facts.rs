@@ -36,8 +36,8 @@ pub struct Observed {
     pub defaults: Vec<DefaultAcl>,
     /// Installed extensions.
     pub extensions: Vec<String>,
-    /// The wanted extensions that are not installed but could be.
-    pub available_extensions: Vec<String>,
+    /// The wanted extensions that are not installed but could be, and whether that takes no superuser.
+    pub available_extensions: BTreeMap<String, bool>,
     /// The server settings that the policy names.
     pub settings: BTreeMap<String, ServerSetting>,
     /// Partitions and inheriting tables with their parent.
