@@ -1,9 +1,12 @@
 //! Persistent clusters, on the real thing.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
+
 mod child;
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
@@ -185,14 +188,22 @@ async fn a_taken_port_is_left_to_whoever_has_it() {
 #[tokio::test]
 async fn an_interrupted_initdb_is_done_again() {
     let ground = Ground::new();
-    for half in ["data/base", "data.new/base"] {
-        fs::create_dir_all(ground.dir().join(half)).unwrap();
-        fs::write(ground.dir().join(half).join("1"), "half").unwrap();
-    }
+    fs::create_dir_all(ground.dir().join("data.new/base")).unwrap();
+    fs::write(ground.dir().join("data.new/base/1"), "half").unwrap();
     let cluster = ground.up().await;
     assert_eq!(ask(&cluster.admin(), "SELECT 'well'").await, "well");
     assert!(!ground.dir().join("data.new").exists());
     assert!(!ground.dir().join("data.password").exists());
+}
+
+#[tokio::test]
+async fn what_is_no_cluster_is_not_overwritten() {
+    let ground = Ground::new();
+    fs::create_dir_all(ground.dir().join("data")).unwrap();
+    fs::write(ground.dir().join("data/precious"), "data").unwrap();
+    let failure = up(&ground.dir()).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Refused, "{failure}");
+    assert!(ground.dir().join("data/precious").exists());
 }
 
 #[tokio::test]
@@ -301,8 +312,9 @@ async fn a_program_killed_at_any_moment_is_no_obstacle() {
     for milliseconds in [50, 200, 500, 900, 1300] {
         let mut child = child::same_user("child_brings_one_up", &ground.dir()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));
-        let _ = child.kill();
-        child.wait().unwrap();
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(9), "it failed before it was killed");
     }
     let cluster = ground.up().await;
     assert_eq!(ask(&cluster.admin(), "SELECT 'well'").await, "well");

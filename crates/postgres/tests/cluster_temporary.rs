@@ -1,5 +1,7 @@
 //! Temporary clusters, on the real thing.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
+
 mod child;
 
 use std::io::{BufRead as _, BufReader};

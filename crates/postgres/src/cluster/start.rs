@@ -70,8 +70,7 @@ impl Starting<'_> {
         if files::read(path)?.as_deref() == Some(contents) {
             return Ok(false);
         }
-        files::write(path, contents, 0o600)?;
-        self.user.own(path)?;
+        files::write_for(path, contents, 0o600, self.user.owner())?;
         Ok(true)
     }
 

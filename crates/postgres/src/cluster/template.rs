@@ -3,11 +3,12 @@
 //! All copies share one system identifier and one superuser password; that is why persistent
 //! clusters are never made this way.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use secrecy::SecretString;
 
@@ -78,7 +79,8 @@ async fn copy(template: &Layout, target: &Path, user: &ServerUser) -> Result<Opt
     }
 }
 
-/// Copies a folder with modes, owned by the server's user; shares blocks where the file system can.
+/// Copies a folder, owned by the server's user; shares blocks where the file system can. Links are
+/// not followed: the template's folder belongs to that user, and root copies it.
 fn copy_tree(from: &Path, to: &Path, user: &ServerUser) -> io::Result<(u64, u64)> {
     DirBuilder::new().mode(0o700).create(to)?;
     let (mut files, mut bytes) = (0, 0);
@@ -90,15 +92,23 @@ fn copy_tree(from: &Path, to: &Path, user: &ServerUser) -> io::Result<(u64, u64)
             files += f;
             bytes += b;
         } else {
-            bytes += fs::copy(entry.path(), &target)?;
             files += 1;
-            give(&target, user)?;
+            bytes += copy_file(&entry.path(), &target, user)?;
         }
     }
-    give(to, user)?;
+    if let Some((uid, gid)) = user.owner() {
+        lchown(to, Some(uid), Some(gid))?;
+    }
     Ok((files, bytes))
 }
 
-fn give(path: &Path, user: &ServerUser) -> io::Result<()> {
-    if user.switched { lchown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) }
+fn copy_file(from: &Path, to: &Path, user: &ServerUser) -> io::Result<u64> {
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut source = OpenOptions::new().read(true).custom_flags(no_follow).open(from)?;
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let bytes = io::copy(&mut source, &mut target)?;
+    if let Some((uid, gid)) = user.owner() {
+        fchown(&target, Some(uid), Some(gid))?;
+    }
+    Ok(bytes)
 }

@@ -1,8 +1,6 @@
 //! The certificates of a cluster: an authority of its own, whose key is thrown away at once, and a
 //! server certificate for loopback, so that `verify-full` and channel binding work everywhere.
 
-use std::path::Path;
-
 use obyra_evidence::{Failure, text};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -26,12 +24,8 @@ struct Chain {
 /// Writes the authority's certificate beside the data folder and the server's into it.
 pub(super) fn install(layout: &Layout, user: &ServerUser) -> Result<()> {
     let chain = generate().map_err(|e| Failure::new(text::cluster::CERTIFICATE_FAILED).because(e))?;
-    let owned = |path: &Path, pem: &str, mode: u32| -> Result<()> {
-        files::write(path, pem, mode)?;
-        user.own(path)
-    };
-    owned(&layout.data().join("server.key"), &chain.key, 0o600)?;
-    owned(&layout.data().join("server.crt"), &chain.certificate, 0o644)?;
+    files::write_for(&layout.data().join("server.key"), &chain.key, 0o600, user.owner())?;
+    files::write_for(&layout.data().join("server.crt"), &chain.certificate, 0o644, user.owner())?;
     // Last: where it exists, the others do.
     files::write(&layout.ca(), &chain.ca, 0o644)
 }

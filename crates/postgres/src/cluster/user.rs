@@ -5,7 +5,7 @@
 //! files then live elsewhere.
 
 use std::fs::Metadata;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -44,12 +44,15 @@ impl ServerUser {
         })
     }
 
-    /// Gives a file or folder to this user.
+    /// Whom this user's files must be given to, as user and group; `None` if they are its own anyway.
+    pub(super) fn owner(&self) -> Option<(u32, u32)> {
+        self.switched.then_some((self.uid, self.gid))
+    }
+
+    /// Gives a folder to this user.
     pub(super) fn own(&self, path: &Path) -> Result<()> {
-        if !self.switched {
-            return Ok(());
-        }
-        chown(path, Some(self.uid), Some(self.gid)).map_err(|e| files::failed(path, &e))
+        let Some((uid, gid)) = self.owner() else { return Ok(()) };
+        lchown(path, Some(uid), Some(gid)).map_err(|e| files::failed(path, &e))
     }
 
     /// Whether this user can enter the folder, or the nearest one above it that exists.
