@@ -9,6 +9,7 @@ mod cover;
 mod defaults;
 mod exceptions;
 mod held;
+mod heirs;
 mod levels;
 mod naming;
 mod owners;
@@ -93,11 +94,17 @@ fn describe(scope: &Scope<'_>, policy: &mut Policy) -> Vec<Finding> {
     roles::write(scope, policy);
     let mut contents: Vec<levels::Contents> =
         shelves.iter().map(|shelf| content::contents(scope.observed, shelf)).collect();
-    let mut findings = defaults::write(scope, &shelves, &mut contents, policy);
+    let futures = defaults::futures(scope, &shelves);
+    defaults::fill(&mut contents, &futures);
+    let mut levels = levels::write(scope, &shelves, &contents, policy);
+    defaults::write_futures(scope, &shelves, (&contents, &futures), &mut levels, policy);
+    defaults::write_others(scope, &shelves, policy);
+    let columns = exceptions::column_grants(scope);
     for (shelf, contents) in shelves.iter().zip(&contents) {
-        unnamed.extend(exceptions::write(scope, shelf, contents, policy));
+        unnamed.extend(exceptions::write(scope, shelf, contents, &columns, policy));
     }
-    findings.extend(tenancy::write(scope, policy));
+    unnamed.extend(heirs::write(scope, &shelves, &columns, policy));
+    let mut findings = tenancy::write(scope, policy);
     drop_what_goes_without_saying(policy);
     findings.extend(remarks::remarks(scope, unnamed));
     findings

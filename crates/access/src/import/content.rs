@@ -7,7 +7,7 @@ use super::shelf::{Bucket, Shelf};
 use crate::acl::PUBLIC_OID;
 use crate::observe::{Observed, Oid};
 use crate::policy::Profile;
-use crate::privilege::{Held, Kind};
+use crate::privilege::{Held, Kind, Privileges};
 
 /// What is held by kind of object, in the order of [`Bucket::ALL`]. `None` where the schema has no
 /// such object, so that any answer is right.
@@ -90,7 +90,12 @@ pub(super) fn contents(observed: &Observed, shelf: &Shelf<'_>) -> BTreeMap<Oid, 
     let content = |grantee: Oid| {
         let mut content = Content::default();
         if grantee != schema.owner {
-            content.set(Bucket::Schema, on_schema.get(&grantee).copied().unwrap_or_default());
+            let mut here = on_schema.get(&grantee).copied().unwrap_or_default();
+            if grantee == PUBLIC_OID && schema.name == "public" {
+                // That everybody may look into `public` is how PostgreSQL is shipped; nobody plans it.
+                here = here.without(Held::plain(Privileges::USAGE));
+            }
+            content.set(Bucket::Schema, here);
         }
         for bucket in Bucket::ALL.into_iter().skip(1).filter(|bucket| !is_left_alone(*bucket, grantee)) {
             if let Some(held) = counts.most(bucket, grantee) {
@@ -132,15 +137,18 @@ impl Counts {
     }
 
     /// What a grantee holds on most objects that are not its own; `None` when there are none.
-    /// Where the numbers are equal, holding something is the rule, and nothing the exception.
+    /// Where the numbers are equal, holding something is the rule for tables, and the exception
+    /// for what is usually granted one by one.
     fn most(&self, bucket: Bucket, grantee: Oid) -> Option<Held> {
         let own = self.owned.get(&(bucket, grantee)).copied().unwrap_or_default();
         let all = self.objects.get(&bucket).copied().unwrap_or_default().saturating_sub(own);
         let by_held = self.held.get(&(bucket, grantee));
         let something: usize = by_held.iter().flat_map(|by_held| by_held.values()).sum();
+        let nothing = all.saturating_sub(something);
         let most = by_held.into_iter().flatten().max_by_key(|(held, count)| (**count, **held));
+        let tie_holds = matches!(bucket, Bucket::Tables | Bucket::Views);
         match most {
-            Some((held, count)) if *count + something >= all => Some(*held),
+            Some((held, count)) if *count > nothing || (tie_holds && *count == nothing) => Some(*held),
             _ => (all > 0).then(Held::default),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::content::{Content, is_left_alone};
+use super::content::is_left_alone;
 use super::held::{held, words};
+use super::levels::Contents;
 use super::scope::Scope;
 use super::shelf::{Alike, Bucket, Object, Shelf};
 use super::universe::{Universe, table_path};
@@ -38,13 +39,13 @@ type Members<'a> = Vec<(Bucket, Object<'a>)>;
 
 /// Writes the exceptions of a schema into the policy. The answer names the objects of which no
 /// pattern speaks.
-pub(super) fn write(
-    scope: &Scope<'_>,
-    shelf: &Shelf<'_>,
-    contents: &BTreeMap<Oid, Content>,
+pub(super) fn write<'a>(
+    scope: &Scope<'a>,
+    shelf: &Shelf<'a>,
+    contents: &Contents,
+    columns: &ColumnGrants<'a>,
     policy: &mut Policy,
 ) -> Vec<String> {
-    let columns = column_grants(scope);
     let mut groups: BTreeMap<(Kind, Signature<'_>), Members<'_>> = BTreeMap::new();
     for alike in &shelf.groups {
         let plain = deviations(scope, alike, contents);
@@ -72,11 +73,7 @@ pub(super) fn write(
 }
 
 /// What grantees hold on these objects that is not the rule of the schema.
-fn deviations<'a>(
-    scope: &Scope<'a>,
-    alike: &Alike<'a>,
-    contents: &BTreeMap<Oid, Content>,
-) -> Signature<'a> {
+fn deviations<'a>(scope: &Scope<'a>, alike: &Alike<'a>, contents: &Contents) -> Signature<'a> {
     let held: HashMap<Oid, Held> = alike.held.iter().copied().collect();
     let grantees: BTreeSet<Oid> = contents.keys().chain(held.keys()).copied().collect();
     let mut signature: Signature<'a> = grantees
@@ -93,11 +90,17 @@ fn deviations<'a>(
     signature
 }
 
-/// Each relation's columns with their grants.
-fn column_grants<'a>(scope: &Scope<'a>) -> HashMap<Oid, Vec<(Oid, Held, &'a str)>> {
-    let mut grants: HashMap<Oid, Vec<(Oid, Held, &'a str)>> = HashMap::new();
+/// What one grantee holds on one column.
+pub(super) type OnColumn<'a> = (Oid, Held, &'a str);
+
+/// What is granted on columns, by relation.
+pub(super) type ColumnGrants<'a> = HashMap<Oid, Vec<OnColumn<'a>>>;
+
+/// The columns of each relation on which something is granted.
+pub(super) fn column_grants<'a>(scope: &Scope<'a>) -> ColumnGrants<'a> {
+    let mut grants = ColumnGrants::new();
     for column in &scope.observed.columns {
-        // A column's list never names its owner by default, so that nobody has to be left out here.
+        // Whose the table is, is seen later.
         for (grantee, held) in held(scope.observed, column.acl, Kind::Column, Oid::MAX) {
             grants.entry(column.relation).or_default().push((grantee, held, &column.name));
         }
@@ -109,9 +112,9 @@ fn column_grants<'a>(scope: &Scope<'a>) -> HashMap<Oid, Vec<(Oid, Held, &'a str)
 fn with_columns<'a>(
     scope: &Scope<'a>,
     alike: &Alike<'a>,
-    contents: &BTreeMap<Oid, Content>,
+    contents: &Contents,
     plain: &Signature<'a>,
-    grants: &[(Oid, Held, &'a str)],
+    grants: &[OnColumn<'a>],
 ) -> Signature<'a> {
     let mut exceptions: BTreeMap<&'a str, Exception<'a>> = plain.iter().cloned().collect();
     let grantees: BTreeSet<Oid> = grants.iter().map(|grant| grant.0).filter(|g| *g != alike.owner).collect();
@@ -120,22 +123,31 @@ fn with_columns<'a>(
         let rule = contents.get(&grantee).map(|c| c.sure(alike.bucket)).unwrap_or_default();
         let exception =
             exceptions.entry(name).or_insert_with(|| Exception { held: rule, on_columns: Vec::new() });
-        let own: Vec<_> = grants.iter().filter(|grant| grant.0 == grantee).collect();
-        for privilege in Privileges::all(Kind::Column, 16).each() {
-            for grantable in [false, true] {
-                let holds = |held: &Held| {
-                    held.privileges.contains(privilege) && held.grantable.contains(privilege) == grantable
-                };
-                let mut columns: Vec<&str> =
-                    own.iter().filter(|grant| holds(&grant.1)).map(|grant| grant.2).collect();
-                columns.sort_unstable();
-                if !columns.is_empty() {
-                    exception.on_columns.push(OnColumns { privilege, grantable, columns });
-                }
-            }
-        }
+        exception.on_columns = on_columns(grants, grantee);
     }
     exceptions.into_iter().collect()
+}
+
+/// What a grantee holds on columns, privilege by privilege.
+fn on_columns<'a>(grants: &[OnColumn<'a>], grantee: Oid) -> Vec<OnColumns<'a>> {
+    let mut all: BTreeMap<(Privileges, bool), Vec<&'a str>> = BTreeMap::new();
+    for (_, held, column) in grants.iter().filter(|grant| grant.0 == grantee) {
+        for privilege in held.privileges.each() {
+            all.entry((privilege, held.grantable.contains(privilege))).or_default().push(column);
+        }
+    }
+    let sorted = |((privilege, grantable), mut columns): (_, Vec<&'a str>)| {
+        columns.sort_unstable();
+        OnColumns { privilege, grantable, columns }
+    };
+    all.into_iter().map(sorted).collect()
+}
+
+/// What a grantee holds on an object, as a line of the strategy says it.
+pub(super) fn spoken(alike: &Alike<'_>, grants: &[OnColumn<'_>], grantee: Oid) -> Vec<String> {
+    let held = alike.held.iter().find(|(other, _)| *other == grantee).map(|(_, held)| *held);
+    let exception = Exception { held: held.unwrap_or_default(), on_columns: on_columns(grants, grantee) };
+    list(&exception, alike.bucket.kind())
 }
 
 /// The columns, where the only thing that a grantee may do with a table is to read some of them.
@@ -177,16 +189,26 @@ fn take_sensitive<'a>(
     left
 }
 
-/// The privileges of a line.
+/// The privileges of a line, role by role.
 fn entry(signature: &Signature<'_>, kind: Kind) -> BTreeMap<String, Vec<String>> {
-    let list = |exception: &Exception<'_>| {
-        let mut list = words(exception.held, kind);
-        for on in &exception.on_columns {
-            let columns: Vec<String> = on.columns.iter().map(|column| written(column)).collect();
-            let option = if on.grantable { " WITH GRANT OPTION" } else { "" };
-            list.push(format!("{} ({}){option}", on.privilege, columns.join(", ")));
-        }
-        list
-    };
-    signature.iter().map(|(role, exception)| ((*role).to_owned(), list(exception))).collect()
+    signature.iter().map(|(role, exception)| ((*role).to_owned(), list(exception, kind))).collect()
+}
+
+fn list(exception: &Exception<'_>, kind: Kind) -> Vec<String> {
+    let mut list = words(exception.held, kind);
+    for on in &exception.on_columns {
+        let columns: Vec<String> = on.columns.iter().map(|column| written(column)).collect();
+        let option = if on.grantable { " WITH GRANT OPTION" } else { "" };
+        list.push(format!("{} ({}){option}", on.privilege, columns.join(", ")));
+    }
+    list
+}
+
+/// A line of `sensitive` as `objects` would say it.
+pub(super) fn sensitive_as_list(columns: &[String]) -> Vec<String> {
+    if columns.is_empty() {
+        return Vec::new();
+    }
+    let columns: Vec<String> = columns.iter().map(|column| written(column)).collect();
+    vec![format!("SELECT ({})", columns.join(", "))]
 }

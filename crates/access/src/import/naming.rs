@@ -21,11 +21,17 @@ pub(super) fn name(content: &Content, taken: &dyn Fn(&str) -> bool) -> String {
 fn phrase(content: &Content, precisely: bool) -> String {
     let tables = content.sure(Bucket::Tables);
     let mut with = Vec::new();
-    for (bucket, noun) in [(Bucket::Sequences, "sequences"), (Bucket::Routines, "routines"), (Bucket::Types, "types")] {
+    for (bucket, noun) in
+        [(Bucket::Sequences, "sequences"), (Bucket::Routines, "routines"), (Bucket::Types, "types")]
+    {
         let held = content.sure(bucket);
         if !held.is_empty() {
             let detail = precisely && bucket == Bucket::Sequences || !held.grantable.is_empty();
-            with.push(if detail { format!("{noun}-{}", spelled(held, bucket.kind())) } else { noun.to_owned() });
+            with.push(if detail {
+                format!("{noun}-{}", spelled(held, bucket.kind()))
+            } else {
+                noun.to_owned()
+            });
         }
     }
     let schema = content.sure(Bucket::Schema);
@@ -115,7 +121,8 @@ mod tests {
     #[test]
     fn equal_names_are_told_apart() {
         let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let profile = Profile { schema: list(&["USAGE"]), sequences: list(&["SELECT"]), ..Profile::default() };
+        let profile =
+            Profile { schema: list(&["USAGE"]), sequences: list(&["SELECT"]), ..Profile::default() };
         let content = Content::of_profile(&profile);
         assert_eq!(name(&content, &|_| false), "usage-with-sequences");
         assert_eq!(name(&content, &|n| n == "usage-with-sequences"), "usage-with-sequences-select");

@@ -17,9 +17,9 @@ pub(super) fn write(scope: &Scope<'_>, shelves: &[Shelf<'_>], policy: &mut Polic
     let mut unnamed = Vec::new();
     let mut by_schema: BTreeMap<&str, &str> = BTreeMap::new();
     for shelf in shelves {
-        let declared = scope.role(shelf.place.schema.owner).filter(|_| {
-            shelf.groups.iter().all(|group| scope.role(group.owner).is_some())
-        });
+        let declared = scope
+            .role(shelf.place.schema.owner)
+            .filter(|_| shelf.groups.iter().all(|group| scope.role(group.owner).is_some()));
         by_schema.extend(declared.map(|owner| (shelf.place.logical, owner)));
         unnamed.extend(objects(scope, shelf, declared.map(|_| shelf.place.schema.owner), policy));
     }

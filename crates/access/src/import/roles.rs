@@ -58,7 +58,13 @@ fn database_privileges(held: Held, login: bool) -> Option<Vec<String>> {
 /// What a role is a member of, as all grantors together made it.
 fn memberships(scope: &Scope<'_>, role: &Role) -> Vec<MemberOf> {
     let mut all: BTreeMap<String, MemberOf> = BTreeMap::new();
+    let me = scope.observed.server.current_role;
     for edge in scope.observed.memberships.iter().filter(|edge| edge.member == role.oid) {
+        // Whoever creates a role administers it from then on; nobody plans that for the connected role.
+        let as_creator = edge.member == me && edge.admin && !edge.inherit && !edge.set;
+        if as_creator {
+            continue;
+        }
         let name = scope.observed.role_name(edge.role);
         if scope.role(edge.role).is_none() && !is_protected(&name) {
             continue;

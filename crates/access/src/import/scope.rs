@@ -52,13 +52,24 @@ impl<'a> Scope<'a> {
 
     /// The name of a written role.
     pub fn role(&self, oid: Oid) -> Option<&'a str> {
-        self.roles.get(&oid).filter(|role| self.used.contains(&oid) && is_speakable(role)).map(|r| r.name.as_str())
+        self.roles
+            .get(&oid)
+            .filter(|role| self.used.contains(&oid) && is_speakable(role))
+            .map(|r| r.name.as_str())
+    }
+
+    /// The name of a role, whether it is written or not; `None` for one that is lost.
+    pub fn any_role(&self, oid: Oid) -> Option<&'a str> {
+        self.roles.get(&oid).map(|role| role.name.as_str())
     }
 
     /// The roles that this database uses and that no strategy declares.
     pub fn unspoken(&self) -> BTreeSet<&'a str> {
         let roles = self.used.iter().filter_map(|oid| self.roles.get(oid));
-        roles.filter(|role| !is_speakable(role) && !is_protected(&role.name)).map(|r| r.name.as_str()).collect()
+        roles
+            .filter(|role| !is_speakable(role) && !is_protected(&role.name))
+            .map(|r| r.name.as_str())
+            .collect()
     }
 
     /// The place of a schema.
@@ -128,8 +139,9 @@ fn places<'a>(observed: &'a Observed, target: &'a Target) -> Vec<Place<'a>> {
         return own.map(|schema| Place { schema, logical: &schema.name }).collect();
     }
     let mut seen = HashSet::new();
-    let named = target.schemas.iter().filter_map(|(logical, real)| {
-        observed.schema(real).map(|schema| Place { schema, logical })
-    });
+    let named = target
+        .schemas
+        .iter()
+        .filter_map(|(logical, real)| observed.schema(real).map(|schema| Place { schema, logical }));
     named.filter(|place| seen.insert(place.schema.oid)).collect()
 }

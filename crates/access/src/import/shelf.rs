@@ -87,8 +87,11 @@ pub(super) fn shelves<'a>(scope: &Scope<'a>) -> Vec<Shelf<'a>> {
     }
     let shelf = |place: &Place<'a>| {
         let groups = sorted.remove(&place.schema.oid).into_iter().flatten();
-        let alike = |((bucket, owner, acl), objects)| {
-            Alike { bucket, owner, held: held(observed, acl, bucket.kind(), owner), objects }
+        let alike = |((bucket, owner, acl), objects)| Alike {
+            bucket,
+            owner,
+            held: held(observed, acl, bucket.kind(), owner),
+            objects,
         };
         Shelf { place: *place, groups: groups.map(alike).collect() }
     };

@@ -82,7 +82,8 @@ impl<'s, 'a> Universe<'s, 'a> {
         let class = Class::of(set);
         let shelf = self.shelf;
         let all = self.classes.entry(class).or_insert_with(|| Members::new(shelf, class));
-        let places: Vec<usize> = set.iter().filter_map(|(_, object)| all.place.get(&object.oid).copied()).collect();
+        let places: Vec<usize> =
+            set.iter().filter_map(|(_, object)| all.place.get(&object.oid).copied()).collect();
         let mut spoken = Spoken::default();
         for part in all.names.cover(&places) {
             let (name, object) = match &part {
@@ -97,7 +98,7 @@ impl<'s, 'a> Universe<'s, 'a> {
             };
             let text = pattern.to_string();
             let faithful = Pattern::parse(&text).is_some_and(|read| read == pattern)
-                && (object.is_none() || pattern.is_exact());
+                && (object.is_none() || pattern.is_exact() || all.only_match(&pattern));
             if faithful { spoken.patterns.push(text) } else { spoken.unnamed.push(text) }
         }
         spoken
@@ -118,6 +119,17 @@ impl<'a> Members<'a> {
             names: Names::new(objects.iter().map(|object| object.name)),
             objects,
         }
+    }
+}
+
+impl Members<'_> {
+    /// Whether the star in an object's own name happens to match nothing else.
+    fn only_match(&self, pattern: &Pattern) -> bool {
+        let matches = |object: &&Object<'_>| {
+            pattern.matches_name(&pattern.schema, object.name)
+                && object.arguments.is_none_or(|arguments| pattern.matches_arguments(arguments))
+        };
+        !pattern.schema.contains('*') && self.objects.iter().filter(matches).count() == 1
     }
 }
 

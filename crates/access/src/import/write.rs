@@ -78,8 +78,8 @@ impl Page {
         }
         for (name, role, _) in long {
             let _ = writeln!(self.out, "\n[access.roles.{}]", key(name));
-            for (field, value) in toml::Table::try_from(role).unwrap_or_default() {
-                self.entry(&field, &value);
+            for (field, value) in fields(role) {
+                let _ = writeln!(self.out, "{field} = {value}");
             }
         }
     }
@@ -135,6 +135,24 @@ impl Page {
         }
         self.out.push_str("\n]\n");
     }
+}
+
+/// The fields of a role that say something, in the order of their declaration.
+fn fields(role: &RolePolicy) -> Vec<(&'static str, String)> {
+    let default = RolePolicy::default();
+    macro_rules! said {
+        ($($field:ident),+ $(,)?) => {{
+            // A field that is missing here does not compile.
+            let RolePolicy { $($field),+ } = role;
+            [$((*$field != default.$field).then(|| (stringify!($field), inline($field)))),+]
+        }};
+    }
+    let fields = said!(
+        kind, login, superuser, createdb, createrole, inherit, replication, bypassrls, connection_limit,
+        valid_until, acts_as, member_of, database, schemas, future, search_path, settings, cluster_settings,
+        rotate,
+    );
+    fields.into_iter().flatten().collect()
 }
 
 /// A value on one line.

@@ -181,7 +181,8 @@ fn role_settings(list: Rows<(Oid, bool, Vec<String>)>) -> Vec<RoleSettings> {
         let values = config
             .iter()
             .filter_map(|entry| entry.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            // PostgreSQL keeps `TimeZone` and `DateStyle` as it documents them, and reads any spelling.
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect();
         RoleSettings { role, here_only, values }
     };

@@ -233,8 +233,10 @@ impl<'a> Check<'a> {
                 DefaultKind::Types => Kind::Type,
                 DefaultKind::Schemas => Kind::Schema,
             };
-            for creator in &entry.creators {
-                self.defined(&["default_privileges", &at, "creators"], creator);
+            // A creator may be a role that no strategy declares, such as the superuser who made the
+            // cluster; one that does not exist is found by the plan.
+            if entry.creators.iter().any(|creator| creator == PUBLIC) {
+                self.problem(&["default_privileges", &at, "creators"], text::access::PUBLIC_CANNOT);
             }
             for role in &entry.to {
                 self.defined_or_public(&["default_privileges", &at, "to"], role);

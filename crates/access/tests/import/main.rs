@@ -1,0 +1,7 @@
+//! Importing real databases: what is written is short, complete, and changes nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
+mod messy;
+mod scale;
+mod support;
