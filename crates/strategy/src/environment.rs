@@ -227,7 +227,8 @@ impl Environment {
     pub(crate) fn assemble(
         name: &str,
         own: Declaration,
-        (sections, declared): (Sections, BTreeSet<String>),
+        sections: Sections,
+        declared: BTreeSet<String>,
         folder: &Path,
     ) -> Option<Environment> {
         let reach = own.reach(folder)?;

@@ -53,7 +53,10 @@ struct Layered<'i> {
 
 fn understand(source: &Source) -> Result<Strategy, Problems> {
     let problems = |findings, language| Problems { file: source.file().to_owned(), language, findings };
-    let raw = source.parse().map_err(|findings| problems(findings, Language::default()))?;
+    let (raw, broken) = source.parse();
+    if !broken.is_empty() {
+        return Err(problems(broken, language_of(raw.get_ref())));
+    }
     let schema = schema::schema();
     let mut report = Report::new(source, raw.get_ref());
 
@@ -92,7 +95,8 @@ fn layers<'i>(
     else {
         return Vec::new();
     };
-    let common = only(document.get_ref(), |key| sections.iter().any(|name| name == key));
+    let is_section = |key: &str| sections.iter().any(|name| name == key);
+    let common = only(document.get_ref(), is_section);
     let start = schema.pointer(schema::ENVIRONMENT).unwrap_or(schema);
     let mut layers = Vec::new();
     for (name, environment) in environments.iter() {
@@ -103,8 +107,8 @@ fn layers<'i>(
         let path = Path::keys(["environments", name.get_ref()]);
         let faults = shape::faults(&table, (schema, start), Completeness::Whole);
         let whole = report.take(faults, &path, table.get_mut());
-        let mut own = only(table.get_ref(), |key| !sections.iter().any(|name| name == key));
-        let mut rest = only(table.get_ref(), |key| sections.iter().any(|name| name == key));
+        let mut own = only(table.get_ref(), |key| !is_section(key));
+        let mut rest = only(table.get_ref(), is_section);
         layers.push(Layered {
             name: name.get_ref().to_string(),
             declared: rest.keys().map(|key| key.get_ref().to_string()).collect(),
@@ -180,7 +184,7 @@ fn assemble(
         .filter_map(|layer| {
             let own = layer.own?;
             let environment =
-                Environment::assemble(&layer.name, own, (layer.sections, layer.declared), &folder)?;
+                Environment::assemble(&layer.name, own, layer.sections, layer.declared, &folder)?;
             Some((layer.name, environment))
         })
         .collect();

@@ -18,6 +18,15 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// One failure with exit code 64, whose `why` lists all findings in a language.
+    pub fn failure(&self, language: Language) -> Failure {
+        let count = self.errors();
+        let what = text::strategy::PROBLEMS.with("count", count).with("file", self.file.display());
+        let mut failure = Failure::usage(what).because(listed(&self.findings, language));
+        failure.at = self.findings.iter().find_map(|finding| finding.place.clone());
+        failure
+    }
+
     /// How many findings are errors.
     pub fn errors(&self) -> usize {
         errors(&self.findings)
@@ -25,16 +34,9 @@ impl Problems {
 }
 
 impl From<Problems> for Failure {
-    /// One failure with exit code 64. Its `why` lists all findings in the file's language;
-    /// a printer that wants the user's language renders [`Problems::findings`] instead.
+    /// The failure in the language that the file asks for.
     fn from(problems: Problems) -> Failure {
-        let count = problems.errors();
-        let mut failure = Failure::usage(
-            text::strategy::PROBLEMS.with("count", count).with("file", problems.file.display()),
-        )
-        .because(listed(&problems.findings, problems.language));
-        failure.at = problems.findings.iter().find_map(|finding| finding.place.clone());
-        failure
+        problems.failure(problems.language)
     }
 }
 

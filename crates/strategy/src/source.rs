@@ -59,29 +59,19 @@ impl Source {
         &self.file
     }
 
-    /// The values with their spans, or every syntax error.
-    pub(crate) fn parse(&self) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
-        if self.text.trim().is_empty() {
-            let finding = Finding::new(
-                Severity::Error,
-                self.file.display(),
-                text::strategy::FILE_EMPTY.with("file", self.file.display()),
-            );
-            return Err(vec![finding.at(self.place(0)).mended_by(text::strategy::MEND_WITH_INIT)]);
-        }
+    /// The values with their spans, as far as the text is TOML, and every syntax error.
+    pub(crate) fn parse(&self) -> (Spanned<DeTable<'_>>, Vec<Finding>) {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
-        if errors.is_empty() {
-            return Ok(table);
+        let about = |message: Message| Finding::new(Severity::Error, self.file.display(), message);
+        if self.text.trim().is_empty() {
+            let empty = about(text::strategy::FILE_EMPTY.with("file", self.file.display()));
+            return (table, vec![empty.at(self.place(0)).mended_by(text::strategy::MEND_WITH_INIT)]);
         }
         let finding = |error: &toml::de::Error| {
-            Finding::new(
-                Severity::Error,
-                self.file.display(),
-                text::strategy::SYNTAX.with("why", error.message().trim_end()),
-            )
-            .at(self.place(error.span().unwrap_or_default().start))
+            about(text::strategy::SYNTAX.with("why", error.message().trim_end()))
+                .at(self.place(error.span().unwrap_or_default().start))
         };
-        Err(errors.iter().map(finding).collect())
+        (table, errors.iter().map(finding).collect())
     }
 
     /// Line and column of an offset in bytes.
