@@ -66,7 +66,8 @@ impl<'c, 'a> ColumnPlan<'c, 'a> {
             let list = stored.iter().find(|c| c.name == name).and_then(|c| self.context.observed.acl(c.acl));
             let list = with_owner(list.unwrap_or_default(), relation.owner, owner);
             let list = self.after_table(&list, table);
-            let actual = Actual { acl: &list, owner, public_untouched: Privileges::NONE };
+            let of_table = Some(&wish.whole);
+            let actual = Actual { acl: &list, owner, public_untouched: Privileges::NONE, of_table };
             let difference = self.context.difference(&desired(&wish.columns, name), &actual);
             columns.note(name, difference);
         }

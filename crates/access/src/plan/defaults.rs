@@ -39,7 +39,7 @@ pub(crate) fn plan(context: &Context<'_>, drafts: &mut Drafts) {
             (None, DefaultKind::Types) => Privileges::USAGE,
             _ => Privileges::NONE,
         };
-        let actual = Actual { acl: &acl, owner: creator, public_untouched };
+        let actual = Actual { acl: &acl, owner: creator, public_untouched, of_table: None };
         steps(context, scope, context.difference(wanted, &actual), drafts);
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Actual<'a> {
     pub(crate) acl: &'a [AclItem],
     pub(crate) owner: Oid,
     pub(crate) public_untouched: Privileges,
+    /// For a column: what roles should hold on its table. A grant option there holds for it too.
+    pub(crate) of_table: Option<&'a Desired>,
 }
 
 impl Context<'_> {
@@ -47,7 +49,7 @@ impl Context<'_> {
         let mut revokes = Vec::new();
         for item in actual.acl.iter().filter(|item| item.grantee != actual.owner) {
             let wanted = desired.get(&item.grantee).copied().unwrap_or_default();
-            let lasting = self.lasting(item, desired, actual.owner);
+            let lasting = self.lasting(item, desired, actual);
             let sum = held.entry(item.grantee).or_default();
             *sum = sum.union(lasting);
             let excess = self.excess(item, lasting, wanted, actual.public_untouched);
@@ -76,11 +78,13 @@ impl Context<'_> {
 
     /// What of an entry will still stand once its grantor holds no more than it should: an entry
     /// whose grantor loses the grant option falls with it.
-    fn lasting(&self, item: &AclItem, desired: &Desired, owner: Oid) -> Held {
-        if item.grantor == owner || self.is_exempt(item.grantor) {
+    fn lasting(&self, item: &AclItem, desired: &Desired, actual: &Actual<'_>) -> Held {
+        if item.grantor == actual.owner || self.is_exempt(item.grantor) {
             return item.held;
         }
-        let grantable = desired.get(&item.grantor).copied().unwrap_or_default().grantable;
+        let wishes = [Some(desired), actual.of_table].into_iter().flatten();
+        let grantor = wishes.filter_map(|wish| wish.get(&item.grantor)).fold(Held::default(), |a, b| a.union(*b));
+        let grantable = grantor.grantable;
         Held {
             privileges: item.held.privileges.and(grantable),
             grantable: item.held.grantable.and(grantable),

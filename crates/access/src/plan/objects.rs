@@ -62,7 +62,7 @@ impl Comparison<'_, '_> {
         let acl = with_owner(&stored, object.owner, object.new_owner);
         // PUBLIC may use every type unless somebody took that away: nobody's secret, nobody's business.
         let public_untouched = if kind == Kind::Type { Privileges::USAGE } else { Privileges::NONE };
-        let actual = Actual { acl: &acl, owner: object.new_owner, public_untouched };
+        let actual = Actual { acl: &acl, owner: object.new_owner, public_untouched, of_table: None };
         self.context.difference(&wishes.get(object.wish).whole, &actual)
     }
 }
