@@ -5,6 +5,7 @@
 //! Nothing is stored between runs: the catalogue is the truth.
 
 mod acl;
+mod apply;
 mod import;
 mod observe;
 mod pattern;
@@ -15,6 +16,7 @@ mod quote;
 mod target;
 
 pub use acl::{AclId, AclItem, Acls, PUBLIC_OID};
+pub use apply::{Applied, Order, Patience, apply};
 pub use import::{Imported, import, target_of};
 pub use observe::*;
 pub use pattern::{Pattern, Subject};

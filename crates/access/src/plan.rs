@@ -12,6 +12,7 @@ mod defaults;
 mod desired;
 mod diff;
 mod draft;
+pub(crate) mod implied;
 mod memberships;
 mod objects;
 mod owners;

@@ -30,7 +30,8 @@ pub(crate) fn database(context: &Context<'_>, drafts: &mut Drafts) {
     let database = &context.observed.database;
     let acl = context.acl(database.acl, Kind::Database, database.owner);
     let desired = database_wish(context, &acl);
-    let actual = Actual { acl: &acl, owner: database.owner, public_untouched: Privileges::NONE, of_table: None };
+    let actual =
+        Actual { acl: &acl, owner: database.owner, public_untouched: Privileges::NONE, of_table: None };
     let difference = context.difference(&desired, &actual);
     locked_out(context, &difference, &desired, drafts);
     let container = Container {
@@ -108,7 +109,8 @@ pub(crate) fn schemas(context: &Context<'_>, drafts: &mut Drafts) {
             .collect();
         // That everybody may look into `public` is how PostgreSQL is shipped; it gives nothing by itself.
         let public_untouched = if managed.name == "public" { Privileges::USAGE } else { Privileges::NONE };
-        let difference = context.difference(&desired, &Actual { acl: &acl, owner, public_untouched, of_table: None });
+        let difference =
+            context.difference(&desired, &Actual { acl: &acl, owner, public_untouched, of_table: None });
         schema_steps(context, managed.name, owner, difference, drafts);
     }
     close_public(context, drafts);
@@ -153,7 +155,8 @@ fn close_public(context: &Context<'_>, drafts: &mut Drafts) {
         .into_iter()
         .filter(|item| item.grantee == PUBLIC_OID && item.held.privileges.contains(Privileges::CREATE))
         .collect();
-    let actual = Actual { acl: &open, owner: schema.owner, public_untouched: Privileges::USAGE, of_table: None };
+    let actual =
+        Actual { acl: &open, owner: schema.owner, public_untouched: Privileges::USAGE, of_table: None };
     let difference = context.difference(&BTreeMap::new(), &actual);
     schema_steps(context, "public", schema.owner, difference, drafts);
 }

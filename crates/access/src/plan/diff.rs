@@ -83,7 +83,8 @@ impl Context<'_> {
             return item.held;
         }
         let wishes = [Some(desired), actual.of_table].into_iter().flatten();
-        let grantor = wishes.filter_map(|wish| wish.get(&item.grantor)).fold(Held::default(), |a, b| a.union(*b));
+        let grantor =
+            wishes.filter_map(|wish| wish.get(&item.grantor)).fold(Held::default(), |a, b| a.union(*b));
         let grantable = grantor.grantable;
         Held {
             privileges: item.held.privileges.and(grantable),
