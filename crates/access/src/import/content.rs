@@ -97,8 +97,10 @@ pub(super) fn contents(observed: &Observed, shelf: &Shelf<'_>) -> BTreeMap<Oid, 
             }
             content.set(Bucket::Schema, here);
         }
-        for bucket in Bucket::ALL.into_iter().skip(1).filter(|bucket| !is_left_alone(*bucket, grantee)) {
-            if let Some(held) = counts.most(bucket, grantee) {
+        for bucket in Bucket::ALL.into_iter().skip(1) {
+            // No level may speak of what is left alone: it would be granted where it was taken away.
+            let left_alone = is_left_alone(bucket, grantee).then(Held::default);
+            if let Some(held) = left_alone.or_else(|| counts.most(bucket, grantee)) {
                 content.set(bucket, held);
             }
         }

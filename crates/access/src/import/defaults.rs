@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::content::{Content, is_left_alone};
+use super::content::Content;
 use super::held::{held, words};
 use super::levels::{Contents, Levels};
 use super::scope::Scope;
@@ -51,7 +51,7 @@ pub(super) fn fill(contents: &mut [Contents], futures: &Futures) {
         for (grantee, future) in futures {
             let Some(content) = contents.get_mut(grantee) else { continue };
             for bucket in OF_LEVELS {
-                if content.get(bucket).is_none() && !is_left_alone(bucket, *grantee) {
+                if content.get(bucket).is_none() {
                     content.set(bucket, future.sure(bucket));
                 }
             }

@@ -40,7 +40,9 @@ pub(super) fn write<'a>(
     for child in parents_first(parents) {
         let Some((place, alike, object)) = found.get(&child) else { continue };
         let own = lines(*place, object.name, policy);
-        let Some(inherited) = own.is_empty().then(|| inherited(child, parents, &found, policy)) else { continue };
+        let Some(inherited) = own.is_empty().then(|| inherited(child, parents, &found, policy)) else {
+            continue;
+        };
         let grants = columns.get(&child).map_or(&[][..], Vec::as_slice);
         let actual = |role: &String| match oid(scope, role) {
             Some(grantee) if grantee != alike.owner => Some(spoken(alike, grants, grantee)),

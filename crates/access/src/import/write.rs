@@ -148,8 +148,24 @@ fn fields(role: &RolePolicy) -> Vec<(&'static str, String)> {
         }};
     }
     let fields = said!(
-        kind, login, superuser, createdb, createrole, inherit, replication, bypassrls, connection_limit,
-        valid_until, acts_as, member_of, database, schemas, future, search_path, settings, cluster_settings,
+        kind,
+        login,
+        superuser,
+        createdb,
+        createrole,
+        inherit,
+        replication,
+        bypassrls,
+        connection_limit,
+        valid_until,
+        acts_as,
+        member_of,
+        database,
+        schemas,
+        future,
+        search_path,
+        settings,
+        cluster_settings,
         rotate,
     );
     fields.into_iter().flatten().collect()

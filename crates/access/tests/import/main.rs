@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
 
 mod messy;
+mod random;
 mod scale;
 mod support;
