@@ -12,7 +12,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use obyra_evidence::{Failure, Progress, text};
-use obyra_postgres::{Result, Session};
+use obyra_postgres::{Limits, Result, Session};
 use serde::Serialize;
 
 use self::attendant::Attendant;
@@ -100,6 +100,7 @@ pub async fn deploy(
         return Ok(Deployed::nothing(plan, committed));
     };
 
+    reach(work).await?;
     let before = Objects::seen_by(admin).await?;
     let identity = Identity::of(admin).await?;
     let mut attendant = Attendant::new(work, &plan, identity, converge, progress);
@@ -117,6 +118,14 @@ pub async fn deploy(
             Err(what_stayed(deployment, failure, &complaint, (&plan, before)).await)
         }
         Err(UpgradeError::Failure(failure)) => Err(seen.blame(&plan, failure)),
+    }
+}
+
+/// A wrong password or a certificate that does not fit is named better here than by the application's driver.
+async fn reach(work: &Workplace<'_>) -> Result<()> {
+    match work.target {
+        Some(target) => Session::connect(target, Limits::default()).await.map(drop),
+        None => Err(Failure::usage(text::migrations::NO_TARGET)),
     }
 }
 

@@ -159,7 +159,7 @@ class Driver:
         return {
             "id": found.revision,
             "down": list(to_tuple(found.down_revision, ())) + needed,
-            "doc": found.doc or "",
+            "doc": (found.doc or "").partition("\n")[0],
             "file": found.path,
         }
 
@@ -330,8 +330,9 @@ def database_error(error):
 
 def choose_database_driver():
     """DATABASE_URL names psycopg 3; an application that only has its predecessor gets that one."""
-    if not importlib.util.find_spec("psycopg") and importlib.util.find_spec("psycopg2"):
-        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+psycopg2:", 1)
+    if "DATABASE_URL" in os.environ and not importlib.util.find_spec("psycopg"):
+        if importlib.util.find_spec("psycopg2"):
+            os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+psycopg2:", 1)
 
 
 def main():

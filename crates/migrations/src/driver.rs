@@ -100,7 +100,7 @@ pub trait Attend: Send {
 #[derive(Debug)]
 pub enum UpgradeError {
     /// Something raised.
-    Complaint(Box<Complaint>),
+    Complaint(Complaint),
     /// This program ended it, or the driver could not be spoken to.
     Failure(Failure),
 }
@@ -204,7 +204,7 @@ impl Driver {
                 Event::Applied(applied) => attend.applied(&mut connection, applied).await,
                 Event::Committing { autocommit } => attend.committing(&mut connection, *autocommit).await,
                 Event::Done { transaction } => return Ok(transaction.clone()),
-                Event::Failed(complaint) => return Err(UpgradeError::Complaint(Box::new(complaint.clone()))),
+                Event::Failed(complaint) => return Err(UpgradeError::Complaint(complaint.clone())),
                 other => return Err(unexpected(other).into()),
             };
             if let Err(failure) = answer {

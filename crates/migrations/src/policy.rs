@@ -26,7 +26,7 @@ pub struct Policy {
     pub requirements: PathBuf,
     /// The role that the migrations run as. Absent: the role that the environment's connection names.
     pub run_as: Option<String>,
-    /// How long a statement of a migration may wait for a lock before the deploy fails.
+    /// How long a statement of a migration may wait for a lock before the deploy fails. `0s` is for ever.
     pub lock_timeout: HumanDuration,
     /// The version table's name, where `env.py` does not call it `alembic_version`.
     pub version_table: String,

@@ -4,6 +4,7 @@
 //! program's cache from its pinned requirements, once, and used offline ever after.
 
 mod make;
+mod requirements;
 
 use std::path::{Path, PathBuf};
 
