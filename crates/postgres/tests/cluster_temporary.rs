@@ -63,6 +63,7 @@ async fn options_are_heard() {
         tls: false,
         settings: vec![("wal_level".into(), "logical".into()), ("fsync".into(), "on".into())],
         hba: vec!["local all postgres trust".into()],
+        in_memory: false,
     })
     .await;
     let trusted = cluster.admin().with_role("postgres", None);

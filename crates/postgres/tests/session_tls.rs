@@ -137,6 +137,7 @@ async fn certificates_of_clients_and_self_signed_ones() {
         tls: true,
         settings: vec![("ssl_ca_file".into(), ca.clone())],
         hba: vec!["hostssl all robot 127.0.0.1/32 cert".into()],
+        in_memory: true,
     };
     let cluster = for_tests_with(&options).await;
     let admin = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();

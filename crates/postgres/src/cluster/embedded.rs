@@ -8,9 +8,10 @@ use obyra_evidence::{Failure, Progress, text};
 use super::install::Installation;
 use super::layout::Layout;
 use super::lock::FileLock;
+use super::places::{Purpose, reachable_dir, refuge};
 use super::server::{self, Stop};
 use super::start::{self, Lifetime, STATISTICS, Starting};
-use super::user::{Purpose, ServerUser, reachable_dir, refuge};
+use super::user::ServerUser;
 use super::{endpoint, files, initdb, tls_files};
 use crate::{Conninfo, Result};
 
@@ -175,7 +176,14 @@ async fn make(
         made?;
     }
     check_major(layout, installation)?;
-    if layout.ca().exists() { Ok(()) } else { tls_files::install(layout, user) }
+    if layout.ca().exists() {
+        return Ok(());
+    }
+    tls_files::install(layout, user)?;
+    // What a power failure must not take from a cluster that survives it.
+    let key = layout.data().join(tls_files::KEY);
+    let certificate = layout.data().join(tls_files::CERTIFICATE);
+    [layout.password(), key, certificate, layout.ca()].iter().try_for_each(|path| files::sync(path))
 }
 
 fn check_major(layout: &Layout, installation: &Installation) -> Result<()> {

@@ -20,7 +20,8 @@ use zip::ZipArchive;
 
 use super::install::{Installation, Search, inspect, is_complete};
 use super::lock::FileLock;
-use super::user::{Purpose, ServerUser, reachable_dir};
+use super::places::{Purpose, reachable_dir};
+use super::user::ServerUser;
 use super::{files, tools};
 use crate::Result;
 

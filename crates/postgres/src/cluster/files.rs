@@ -62,7 +62,6 @@ pub(super) fn write_for(path: &Path, contents: &str, mode: u32, owner: Option<(u
             fchown(&file, Some(uid), Some(gid))?;
         }
         file.set_permissions(Permissions::from_mode(mode))?;
-        file.sync_all()?;
         fs::rename(&fresh, path)
     };
     written().map_err(|e| failed(path, &e))
@@ -97,6 +96,11 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<SecretString>> {
 /// Renames, where both are on one file system.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|e| failed(to, &e))
+}
+
+/// Waits until a file's contents are on the disk.
+pub(super) fn sync(path: &Path) -> Result<()> {
+    fs::File::open(path).and_then(|file| file.sync_all()).map_err(|e| failed(path, &e))
 }
 
 /// Removes a folder and everything in it, if it exists.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::user::short_hash;
+use super::places::short_hash;
 
 /// A cluster's folder. Everything but the data folder and the log belongs to this process's user.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod initdb;
 mod install;
 mod layout;
 mod lock;
+mod places;
 mod processes;
 mod server;
 mod settings;
@@ -25,6 +26,6 @@ mod user;
 
 pub use embedded::{Embedded, EmbeddedSpec, State};
 pub use install::{Installation, Search};
+pub use places::{Purpose, reachable_dir};
 pub use temporary::{TemporaryCluster, TemporaryOptions};
 pub use testing::{cache_for_tests, for_tests, for_tests_version, for_tests_with, installation_for_tests};
-pub use user::{Purpose, reachable_dir};

@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep};
 
 use super::install::Installation;
 use super::layout::Layout;
+use super::places::{SOCKET_DIR_BYTES_MAX, private_root, short_hash};
 use super::server::{self, LOOK_AGAIN, PidFile};
 use super::settings::{self, Listening};
-use super::user::{SOCKET_DIR_BYTES_MAX, ServerUser, private_root, short_hash};
+use super::user::ServerUser;
 use super::{files, tools};
 use crate::Result;
 

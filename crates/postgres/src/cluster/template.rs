@@ -15,7 +15,8 @@ use secrecy::SecretString;
 use super::install::Installation;
 use super::layout::Layout;
 use super::lock::FileLock;
-use super::user::{Purpose, ServerUser, reachable_dir, short_hash};
+use super::places::{Purpose, reachable_dir, short_hash};
+use super::user::ServerUser;
 use super::{files, initdb};
 use crate::Result;
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::install::Installation;
 use super::layout::Layout;
 use super::lock::FileLock;
+use super::places::{memory_root, private_root};
 use super::server::{self, Stop};
 use super::start::{self, Lifetime, Running, Starting};
-use super::user::{ServerUser, private_root};
+use super::user::ServerUser;
 use super::{endpoint, files, settings, template, tls_files};
 use crate::{Conninfo, Result};
 
@@ -26,6 +27,8 @@ pub struct TemporaryOptions {
     pub settings: Vec<(String, String)>,
     /// Lines of `pg_hba.conf` that come before the usual ones.
     pub hba: Vec<String>,
+    /// In memory rather than on a disk, if there is plenty of it: for little data.
+    pub in_memory: bool,
 }
 
 /// A cluster that is gone when this value is dropped.
@@ -54,7 +57,7 @@ impl TemporaryCluster {
         options: &TemporaryOptions,
     ) -> Result<TemporaryCluster> {
         let user = ServerUser::choose()?;
-        let room = Room::claim(&user).await?;
+        let room = Room::claim(&user, options.in_memory).await?;
         let layout = &room.layout;
         let password = template::copy_to(&layout.data(), installation, cache, &user).await?;
         if options.tls {
@@ -120,8 +123,12 @@ struct Room {
 
 impl Room {
     /// Makes one, and sweeps those whose owners died.
-    async fn claim(user: &ServerUser) -> Result<Room> {
-        let root = private_root(user)?;
+    async fn claim(user: &ServerUser, in_memory: bool) -> Result<Room> {
+        let memory = if in_memory { memory_root(user)? } else { None };
+        let root = match memory {
+            Some(root) => root,
+            None => private_root(user)?,
+        };
         let (room, dead) = {
             // A folder and its lock come to be under this one, lest they be swept in between.
             let _claiming = FileLock::acquire(&root.join("lock")).await?;

@@ -12,12 +12,16 @@ use crate::Result;
 /// The version that tests run on, unless they say otherwise.
 const MAJOR: u32 = 16;
 
+/// With TLS and, where there is room, in memory.
+const FOR_TESTS: TemporaryOptions =
+    TemporaryOptions { tls: true, settings: Vec::new(), hba: Vec::new(), in_memory: true };
+
 /// A ready temporary PostgreSQL 16 with TLS and SCRAM.
 ///
 /// # Panics
 /// When it cannot be had: a test has nothing else to do.
 pub async fn for_tests() -> TemporaryCluster {
-    for_tests_with(&TemporaryOptions { tls: true, ..TemporaryOptions::default() }).await
+    for_tests_with(&FOR_TESTS).await
 }
 
 /// The same with other options.
@@ -34,12 +38,11 @@ pub async fn for_tests_with(options: &TemporaryOptions) -> TemporaryCluster {
 /// # Panics
 /// When it is installed but does not start.
 pub async fn for_tests_version(major: u32) -> Option<TemporaryCluster> {
-    let options = TemporaryOptions { tls: true, ..TemporaryOptions::default() };
     if major == MAJOR {
-        return Some(for_tests_with(&options).await);
+        return Some(for_tests_with(&FOR_TESTS).await);
     }
     let installation = Installation::installed(major).await?;
-    Some(or_panic(TemporaryCluster::start_with(&installation, &cache_for_tests(), &options).await))
+    Some(or_panic(TemporaryCluster::start_with(&installation, &cache_for_tests(), &FOR_TESTS).await))
 }
 
 /// The PostgreSQL 16 that tests run on, found or fetched once in a process.

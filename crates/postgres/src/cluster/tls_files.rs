@@ -15,6 +15,10 @@ use crate::Result;
 /// The names under which the server is reached.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
+/// The names that PostgreSQL gives them, in the data folder.
+pub(super) const KEY: &str = "server.key";
+pub(super) const CERTIFICATE: &str = "server.crt";
+
 struct Chain {
     ca: String,
     certificate: String,
@@ -24,8 +28,8 @@ struct Chain {
 /// Writes the authority's certificate beside the data folder and the server's into it.
 pub(super) fn install(layout: &Layout, user: &ServerUser) -> Result<()> {
     let chain = generate().map_err(|e| Failure::new(text::cluster::CERTIFICATE_FAILED).because(e))?;
-    files::write_for(&layout.data().join("server.key"), &chain.key, 0o600, user.owner())?;
-    files::write_for(&layout.data().join("server.crt"), &chain.certificate, 0o644, user.owner())?;
+    files::write_for(&layout.data().join(KEY), &chain.key, 0o600, user.owner())?;
+    files::write_for(&layout.data().join(CERTIFICATE), &chain.certificate, 0o644, user.owner())?;
     // Last: where it exists, the others do.
     files::write(&layout.ca(), &chain.ca, 0o644)
 }
