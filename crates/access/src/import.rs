@@ -8,8 +8,8 @@ mod content;
 mod cover;
 mod defaults;
 mod exceptions;
-mod held;
 mod heirs;
+mod held;
 mod levels;
 mod naming;
 mod owners;
@@ -22,7 +22,7 @@ mod tenancy;
 mod universe;
 mod write;
 
-use obyra_evidence::{Finding, Language};
+use obyra_evidence::{Finding, Language, Message, text};
 
 use crate::observe::Observed;
 use crate::policy::{Mode, Policy};
@@ -38,6 +38,10 @@ pub struct Imported {
     pub toml: String,
     /// What a person should know: what could not be expressed, what is not written and why.
     pub findings: Vec<Finding>,
+    /// What was imported, in a sentence.
+    pub summary: Message,
+    /// Whether the next plan is empty. If not, findings say what it would change.
+    pub proven: bool,
 }
 
 /// Describes a database. `observed` is what [`crate::observe()`] answers for an empty policy and
@@ -49,9 +53,16 @@ pub fn import(observed: &Observed, target: &Target, mode: Mode) -> Imported {
     let scope = Scope::new(observed, target);
     let mut policy = Policy { mode, extensions: extensions(observed), ..Policy::default() };
     let mut findings = describe(&scope, &mut policy);
-    findings.extend(proof::settle_mode(&mut policy, target, observed));
+    let proof = proof::settle_mode(&mut policy, target, observed);
+    findings.extend(proof.findings);
     findings.sort();
-    let mut imported = Imported { policy, toml: String::new(), findings };
+    findings.dedup();
+    let summary = text::access::IMPORT_SUMMARY
+        .with("database", &observed.database.name)
+        .with("roles", scope.written().count())
+        .with("schemas", scope.places.len())
+        .with("objects", observed.relations.len() + observed.routines.len() + observed.types.len());
+    let mut imported = Imported { policy, toml: String::new(), findings, summary, proven: proof.empty };
     imported.toml = imported.toml_in(Language::En);
     imported
 }
@@ -59,8 +70,10 @@ pub fn import(observed: &Observed, target: &Target, mode: Mode) -> Imported {
 impl Imported {
     /// The section as a file, with comments in a language.
     pub fn toml_in(&self, language: Language) -> String {
-        let notes: Vec<String> =
-            self.findings.iter().map(|f| format!("{}: {}", f.subject, f.message.say(language))).collect();
+        let proven = self.proven.then(|| text::access::IMPORT_PROVEN.message());
+        let mut notes = vec![self.summary.say(language)];
+        notes.extend(proven.map(|message| message.say(language)));
+        notes.extend(self.findings.iter().map(|finding| finding.message.say(language)));
         write::section(&self.policy, &notes, language)
     }
 }

@@ -3,38 +3,37 @@
 use obyra_evidence::{Finding, Severity, text};
 
 use crate::observe::Observed;
-use crate::plan::plan;
+use crate::plan::{Step, plan};
 use crate::policy::{Mode, Policy};
 use crate::target::Target;
 
-/// Sets the strictest mode, from the wanted one on, in which the next plan is empty. Findings name
-/// what an authoritative plan would change, and what would change in any mode.
-pub(super) fn settle_mode(policy: &mut Policy, target: &Target, observed: &Observed) -> Vec<Finding> {
+/// What the plan of an imported section says.
+pub(super) struct Proof {
+    /// Whether it changes nothing.
+    pub empty: bool,
+    /// What an authoritative plan would change, and what became of the mode.
+    pub findings: Vec<Finding>,
+}
+
+/// Sets the strictest mode, from the wanted one on, in which the next plan is empty.
+pub(super) fn settle_mode(policy: &mut Policy, target: &Target, observed: &Observed) -> Proof {
     let wanted = policy.mode;
     let first = plan(policy, target, observed);
-    if first.is_empty() {
-        return Vec::new();
-    }
-    let mut findings: Vec<Finding> = first
-        .steps
-        .iter()
-        .map(|step| {
-            let message = text::access::IMPORT_NOT_EMPTY.with("reason", &step.reason);
-            Finding::new(Severity::Warning, &step.subject, message)
-        })
-        .collect();
-    if wanted == Mode::Authoritative {
+    let change = |step: &Step| {
+        let reason =
+            text::access::IMPORT_NOT_EMPTY.with("subject", &step.subject).with("reason", &step.reason);
+        Finding::new(Severity::Warning, &step.subject, reason)
+    };
+    let mut proof = Proof { empty: first.is_empty(), findings: first.steps.iter().map(change).collect() };
+    if !proof.empty && wanted == Mode::Authoritative {
         policy.mode = Mode::Adopt;
-        if plan(policy, target, observed).is_empty() {
-            let message = text::access::IMPORT_MODE.message();
-            findings.push(Finding::new(
-                Severity::Warning,
-                format!("database {}", observed.database.name),
-                message,
-            ));
+        proof.empty = plan(policy, target, observed).is_empty();
+        if proof.empty {
+            let subject = format!("database {}", observed.database.name);
+            proof.findings.push(Finding::new(Severity::Warning, subject, text::access::IMPORT_MODE));
         } else {
             policy.mode = wanted;
         }
     }
-    findings
+    proof
 }

@@ -6,6 +6,7 @@ use super::held::{held, words};
 use super::scope::Scope;
 use crate::acl::PUBLIC_OID;
 use crate::observe::{Oid, Role};
+use crate::plan::looks_secret;
 use crate::policy::{MemberOf, PUBLIC, Policy, RolePolicy, Setting};
 use crate::privilege::{Held, Kind, Privileges};
 use crate::quote::split_list;
@@ -81,7 +82,8 @@ fn memberships(scope: &Scope<'_>, role: &Role) -> Vec<MemberOf> {
 /// The settings of a role: `acts_as` and `search_path` under their own names where they fit.
 fn settings(scope: &Scope<'_>, role: &Role, written: &mut RolePolicy) {
     for settings in scope.observed.role_settings.iter().filter(|s| s.role == role.oid) {
-        let values = settings.values.iter().map(|(name, value)| (name.clone(), Setting(value.clone())));
+        let values = settings.values.iter().filter(|(name, _)| !looks_secret(name));
+        let values = values.map(|(name, value)| (name.clone(), Setting(value.clone())));
         if settings.here_only {
             written.settings.extend(values);
         } else {

@@ -31,7 +31,8 @@ pub(super) fn write(scope: &Scope<'_>, policy: &mut Policy) -> Vec<Finding> {
             Some(path) => tenancy.tables.push(path),
             None => {
                 let subject = format!("table {}.{}", place.logical, relation.name);
-                findings.push(Finding::new(Severity::Warning, subject, text::access::IMPORT_TENANCY_MIXED));
+                let message = text::access::IMPORT_TENANCY_MIXED.with("table", &subject);
+                findings.push(Finding::new(Severity::Warning, subject, message));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The section as a person would write it: one line for a role, a heading for each part, a short
 //! comment where it helps, and always the same order.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use obyra_evidence::{Language, text};
@@ -12,6 +13,9 @@ use crate::policy::{Policy, RolePolicy};
 /// A line may be this long before its table or list is spread over several.
 const WIDTH: usize = 120;
 
+/// Numbers in names are compared as numbers up to so many digits.
+const NUMBER_WIDTH: usize = 20;
+
 /// The section `[access]` of a policy. `notes` become comments at its head.
 pub(super) fn section(policy: &Policy, notes: &[String], language: Language) -> String {
     let mut page = Page { out: String::new(), language };
@@ -22,11 +26,11 @@ pub(super) fn section(policy: &Policy, notes: &[String], language: Language) -> 
     }
     page.head(policy);
     page.roles(policy);
-    page.table("profiles", policy.profiles.iter());
-    page.table("schemas", policy.schemas.iter());
-    page.table("owners", policy.owners.iter());
-    page.table("objects", policy.objects.iter());
-    page.table("sensitive", policy.sensitive.iter());
+    page.table("profiles", &policy.profiles);
+    page.table("schemas", &policy.schemas);
+    page.table("owners", &policy.owners);
+    page.table("objects", &policy.objects);
+    page.table("sensitive", &policy.sensitive);
     if !policy.tenancy.tables.is_empty() || policy.tenancy.force {
         page.heading("tenancy");
         page.list("tables", &policy.tenancy.tables);
@@ -65,9 +69,8 @@ impl Page {
     /// The roles on a line each, then those that need more than a line.
     fn roles(&mut self, policy: &Policy) {
         let line = |name: &str, role: &RolePolicy| format!("{} = {}", key(name), inline(role));
-        let (short, long): (Vec<_>, Vec<_>) = policy
-            .roles
-            .iter()
+        let (short, long): (Vec<_>, Vec<_>) = in_order(&policy.roles)
+            .into_iter()
             .map(|(name, role)| (name, role, line(name, role)))
             .partition(|(_, _, line)| line.chars().count() <= WIDTH);
         if !short.is_empty() {
@@ -84,15 +87,11 @@ impl Page {
         }
     }
 
-    fn table<'p, V: Serialize + 'p>(
-        &mut self,
-        name: &str,
-        entries: impl ExactSizeIterator<Item = (&'p String, &'p V)>,
-    ) {
-        if entries.len() > 0 {
+    fn table<V: Serialize>(&mut self, name: &str, entries: &BTreeMap<String, V>) {
+        if !entries.is_empty() {
             self.heading(name);
         }
-        for (name, value) in entries {
+        for (name, value) in in_order(entries) {
             self.entry(name, value);
         }
     }
@@ -134,6 +133,37 @@ impl Page {
             let _ = write!(self.out, " {item},");
         }
         self.out.push_str("\n]\n");
+    }
+}
+
+/// Entries as a person would sort them: `s2` before `s10`.
+fn in_order<V>(entries: &BTreeMap<String, V>) -> Vec<(&String, &V)> {
+    let mut sorted: Vec<(&String, &V)> = entries.iter().collect();
+    sorted.sort_by_cached_key(|(name, _)| numbers_padded(name));
+    sorted
+}
+
+fn numbers_padded(name: &str) -> String {
+    let mut padded = String::with_capacity(name.len() + NUMBER_WIDTH);
+    let mut digits = String::new();
+    for c in name.chars() {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        pad(&mut padded, &mut digits);
+        padded.push(c);
+    }
+    pad(&mut padded, &mut digits);
+    padded
+}
+
+/// Moves a number to the end of a text, filled up with zeros.
+fn pad(padded: &mut String, digits: &mut String) {
+    if !digits.is_empty() {
+        padded.extend(std::iter::repeat_n('0', NUMBER_WIDTH.saturating_sub(digits.len())));
+        padded.push_str(digits);
+        digits.clear();
     }
 }
 
@@ -200,4 +230,34 @@ fn key(name: &str) -> String {
     }
     key.push('"');
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_bare_or_quoted() {
+        assert_eq!(key("grp_1-a"), "grp_1-a");
+        assert_eq!(key("café"), "\"café\"");
+        assert_eq!(key("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000A\"");
+        assert_eq!(key(""), "\"\"");
+    }
+
+    #[test]
+    fn numbers_count_as_numbers() {
+        let names = BTreeMap::from(["s10", "s9", "s1", "s1b", "t"].map(|name| (name.to_owned(), ())));
+        let order: Vec<&str> = in_order(&names).into_iter().map(|(name, ())| name.as_str()).collect();
+        assert_eq!(order, ["s1", "s1b", "s9", "s10", "t"]);
+    }
+
+    #[test]
+    fn long_lists_are_filled() {
+        let mut page = Page { out: String::new(), language: Language::En };
+        let items: Vec<String> = (0..40).map(|n| format!("table_{n}")).collect();
+        page.list("tables", &items);
+        assert!(page.out.lines().all(|line| line.chars().count() <= WIDTH), "{}", page.out);
+        let read: toml::Table = toml::from_str(&page.out).unwrap();
+        assert_eq!(read["tables"].as_array().unwrap().len(), 40);
+    }
 }

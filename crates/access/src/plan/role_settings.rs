@@ -82,6 +82,7 @@ fn compare(
         drafts.add(step);
     }
     for (setting, value) in now.iter().filter(|(setting, _)| !wanted.contains_key(*setting)) {
+        let value = if looks_secret(setting) { obyra_evidence::MASK } else { value };
         let reason = text::access::SETTING_UNDECLARED
             .with("role", &name)
             .with("setting", setting)
@@ -91,6 +92,16 @@ fn compare(
             .sql(format!("{alter} RESET {}", setting_name(setting)));
         drafts.remove(step);
     }
+}
+
+/// Whether a setting's name says that its value is a secret. Applications keep such things in
+/// settings of their own, where every role can read them.
+pub(crate) fn looks_secret(setting: &str) -> bool {
+    let lower = setting.to_lowercase();
+    let own = lower.contains('.');
+    own && ["secret", "password", "passwd", "token", "api_key", "apikey", "private_key", "encryption_key"]
+        .iter()
+        .any(|word| lower.contains(word))
 }
 
 /// Whether two spellings of a value mean the same.

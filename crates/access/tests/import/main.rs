@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
 
+mod limits;
 mod messy;
 mod random;
 mod scale;
