@@ -103,7 +103,7 @@ impl Converge for Granting {
                     AND NOT has_table_privilege('reader', oid, 'SELECT')";
         let mut grants = Vec::new();
         for row in connection.query(sql).await? {
-            let table = format!("app.{}", row[0].as_str().unwrap());
+            let table = format!("app.{}", row[0].as_str().expect("a name"));
             assert!(!exists(&self.watcher, &table).await, "{table} is visible before its privileges");
             grants.push(format!("GRANT SELECT ON {table} TO reader"));
         }

@@ -122,6 +122,7 @@ async fn a_broken_revision_file_is_named() {
 async fn a_python_without_alembic_is_named() {
     let (database, project) = (Database::new().await, Project::new().revision("one", &[], USERS));
     let bare = project.path().join("bare");
+    #[expect(clippy::disallowed_methods, reason = "a Python without packages is not what the room makes")]
     let made = Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&bare).status();
     assert!(made.unwrap().success());
     let python = PythonEnvironment {
@@ -158,7 +159,7 @@ async fn until_it_sleeps(admin: &Session) -> i32 {
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < Duration::from_secs(20), "the migration never came to its statement");
-        if let Some(row) = admin.query_opt(sql, &[]).await.unwrap() {
+        if let Some(row) = admin.query_opt(sql, &[]).await.expect("pg_stat_activity") {
             return row.get(0);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -218,10 +219,13 @@ async fn a_driver_whose_master_is_gone_ends_by_itself() {
 }
 
 /// A driver with the requests of an upgrade already in its stdin.
+#[expect(clippy::disallowed_methods, reason = "a driver without the room that looks after it")]
 fn orphan(work: &Workplace<'_>) -> std::process::Child {
     use obyra_postgres::secrecy::ExposeSecret;
-    let url =
-        work.target.unwrap().url(obyra_postgres::Scheme::PostgresqlPsycopg, obyra_postgres::Reveal::Password);
+    let url = work
+        .target
+        .expect("a target")
+        .url(obyra_postgres::Scheme::PostgresqlPsycopg, obyra_postgres::Reveal::Password);
     let mut command = Command::new(&work.python.interpreter);
     if let Some(path) = &work.python.path {
         command.env("PYTHONPATH", path);
@@ -234,7 +238,7 @@ fn orphan(work: &Workplace<'_>) -> std::process::Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
+        .expect("a process");
     let setup = serde_json::json!({
         "directory": work.project.join("migrations"), "config": null, "app": null, "version_table_schema": null,
         "session": ["SET client_connection_check_interval = '2s'"], "identity": "SELECT 1",
@@ -242,6 +246,6 @@ fn orphan(work: &Workplace<'_>) -> std::process::Child {
     let requests = format!(
         "{setup}\n{{\"do\":\"upgrade\",\"to\":\"head\"}}\n{{\"continue\":true}}\n{{\"continue\":true}}\n"
     );
-    child.stdin.as_mut().unwrap().write_all(requests.as_bytes()).unwrap();
+    child.stdin.as_mut().expect("a pipe").write_all(requests.as_bytes()).expect("a reader");
     child
 }
