@@ -28,6 +28,8 @@ use obyra_evidence::{Finding, Message};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::role_settings::looks_secret;
+
 use self::context::Context;
 use self::draft::Drafts;
 use self::owners::Owners;
