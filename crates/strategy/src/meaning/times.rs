@@ -12,8 +12,8 @@ pub(super) fn check(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
     recovery_point(scene, remarks);
 }
 
-/// Nothing is kept for no time, and nothing happens every zero seconds. A lock time-out of zero
-/// would even mean: wait for ever.
+/// Nothing is kept for no time, and nothing happens every zero seconds. (A lock time-out of
+/// zero is PostgreSQL's way to wait for ever, and allowed.)
 fn zero(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
     let sections = scene.sections;
     let durations = [
@@ -25,7 +25,6 @@ fn zero(scene: &Scene<'_>, remarks: &mut Vec<Remark>) {
         (["monitor", "", "sizes_every"], sections.monitor.sizes_every),
         (["monitor", "", "retention"], sections.monitor.retention),
         (["alerts", "", "lock_wait_max"], sections.alerts.lock_wait_max),
-        (["migrations", "", "lock_timeout"], sections.migrations.lock_timeout),
     ];
     for (way, _) in durations.iter().filter(|(_, duration)| duration.seconds() == 0) {
         let path: Vec<&str> = way.iter().copied().filter(|key| !key.is_empty()).collect();
