@@ -104,6 +104,10 @@ impl Embedded {
         server::clear_remains(&layout, &user).await?;
         let socket_dir = start::socket_dir(&layout, &user)?;
         files::remove_tree(&socket_dir)?;
+        if !socket_dir.starts_with(&layout.root) {
+            // It was in the folder of temporary files, which goes if nothing else is there.
+            let _ = socket_dir.parent().map(std::fs::remove_dir);
+        }
         files::remove_tree(&layout.root)
     }
 

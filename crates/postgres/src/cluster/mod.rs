@@ -14,6 +14,7 @@ mod layout;
 mod lock;
 mod places;
 mod processes;
+mod room;
 mod server;
 mod settings;
 mod start;

@@ -46,10 +46,17 @@ pub(super) fn base(cluster_name: &str, listening: Listening<'_>, statistics: boo
     settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What a temporary server may do without: it never outlives a crash.
-pub(super) fn not_durable() -> Vec<(String, String)> {
-    let off = ["fsync", "full_page_writes", "synchronous_commit"];
-    off.into_iter().map(|name| (name.to_owned(), "off".to_owned())).collect()
+/// What a temporary server does without: it need not survive a crash, and whatever it makes shall
+/// go with its folder.
+pub(super) fn temporary() -> Vec<(String, String)> {
+    [
+        ("fsync", "off"),
+        ("full_page_writes", "off"),
+        ("synchronous_commit", "off"),
+        ("dynamic_shared_memory_type", "mmap"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 /// A settings file; the last setting of a name wins.

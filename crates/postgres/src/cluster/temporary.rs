@@ -1,21 +1,14 @@
 //! Temporary clusters, for tests and gates: ready in a fraction of a second, gone when dropped, and
 //! swept by the next one if the program was killed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::install::Installation;
-use super::layout::Layout;
-use super::lock::FileLock;
-use super::places::{memory_root, private_root};
-use super::server::{self, Stop};
+use super::room::Room;
 use super::start::{self, Lifetime, Running, Starting};
 use super::user::ServerUser;
-use super::{endpoint, files, settings, template, tls_files};
+use super::{endpoint, settings, template, tls_files};
 use crate::{Conninfo, Result};
-
-/// What the names of temporary clusters begin with.
-const PREFIX: &str = "t-";
 
 /// What a temporary cluster has beyond a private socket.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +56,7 @@ impl TemporaryCluster {
         if options.tls {
             tls_files::install(layout, &user)?;
         }
-        let settings = [settings::not_durable(), options.settings.clone()].concat();
+        let settings = [settings::temporary(), options.settings.clone()].concat();
         let starting = Starting {
             layout,
             user: &user,
@@ -112,73 +105,4 @@ impl TemporaryCluster {
     pub fn log_file(&self) -> PathBuf {
         self.room.layout.log()
     }
-}
-
-/// A folder that is ours while we live: its lock says so, and the kernel lets go of it for us.
-#[derive(Debug)]
-struct Room {
-    layout: Layout,
-    _owner: FileLock,
-}
-
-impl Room {
-    /// Makes one, and sweeps those whose owners died.
-    async fn claim(user: &ServerUser, in_memory: bool) -> Result<Room> {
-        let memory = if in_memory { memory_root(user)? } else { None };
-        let root = match memory {
-            Some(root) => root,
-            None => private_root(user)?,
-        };
-        let (room, dead) = {
-            // A folder and its lock come to be under this one, lest they be swept in between.
-            let _claiming = FileLock::acquire(&root.join("lock")).await?;
-            (Room::make(&root)?, Room::dead(&root))
-        };
-        for (layout, _owner) in dead {
-            // What cannot be stopped now is left to the next start.
-            if server::stop(&layout, user, Stop::Immediate).await.is_ok() {
-                remove(&layout);
-            }
-        }
-        Ok(room)
-    }
-
-    fn make(root: &Path) -> Result<Room> {
-        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(root);
-        let layout = Layout::new(made.map_err(|e| files::failed(root, &e))?.keep());
-        files::set_mode(&layout.root, 0o711)?;
-        let owner = FileLock::try_acquire(&layout.lock())?;
-        let owner =
-            owner.ok_or_else(|| files::failed(&layout.root, &std::io::ErrorKind::ResourceBusy.into()))?;
-        Ok(Room { layout, _owner: owner })
-    }
-
-    /// Those whose owners died, with their locks. One without a lock was at the end of its removal.
-    fn dead(root: &Path) -> Vec<(Layout, FileLock)> {
-        let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
-        let rooms = entries
-            .filter_map(|entry| entry.ok())
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-        let mut dead = Vec::new();
-        for layout in rooms.map(|entry| Layout::new(entry.path())) {
-            if let Some(owner) = FileLock::try_take_over(&layout.lock()) {
-                dead.push((layout, owner));
-            } else if !layout.lock().exists() && !layout.data().exists() {
-                let _ = files::remove_tree(&layout.root);
-            }
-        }
-        dead
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        remove(&self.layout);
-    }
-}
-
-/// Removes a room, its lock last. What cannot be removed now is left to the next start.
-fn remove(layout: &Layout) {
-    let _ = files::remove_tree(&layout.data());
-    let _ = files::remove_tree(&layout.root);
 }
