@@ -118,13 +118,6 @@ fn describe(scope: &Scope<'_>, policy: &mut Policy) -> Vec<Finding> {
     }
     unnamed.extend(heirs::write(scope, &shelves, &columns, policy));
     let mut findings = tenancy::write(scope, policy);
-    drop_what_goes_without_saying(policy);
     findings.extend(remarks::remarks(scope, unnamed));
     findings
-}
-
-/// An owner without anything particular is declared by what it owns.
-fn drop_what_goes_without_saying(policy: &mut Policy) {
-    let owners: Vec<String> = policy.declared_owners().map(str::to_owned).collect();
-    policy.roles.retain(|name, role| *role != Default::default() || !owners.contains(name));
 }

@@ -1,6 +1,6 @@
 //! Who owns the schemas and their objects, in as few lines as possible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::scope::Scope;
 use super::shelf::{Bucket, Object, Shelf};
@@ -14,6 +14,7 @@ use crate::privilege::Kind;
 /// The owner of a schema is declared only where the strategy can also say whose everything in it is:
 /// an object of the bootstrap superuser among those of a declared owner would have to change hands.
 pub(super) fn write(scope: &Scope<'_>, shelves: &[Shelf<'_>], policy: &mut Policy) -> Vec<String> {
+    let follow = followers(scope);
     let mut unnamed = Vec::new();
     let mut by_schema: BTreeMap<&str, &str> = BTreeMap::new();
     for shelf in shelves {
@@ -21,7 +22,8 @@ pub(super) fn write(scope: &Scope<'_>, shelves: &[Shelf<'_>], policy: &mut Polic
             .role(shelf.place.schema.owner)
             .filter(|_| shelf.groups.iter().all(|group| scope.role(group.owner).is_some()));
         by_schema.extend(declared.map(|owner| (shelf.place.logical, owner)));
-        unnamed.extend(objects(scope, shelf, declared.map(|_| shelf.place.schema.owner), policy));
+        let known = declared.map(|_| shelf.place.schema.owner);
+        unnamed.extend(objects(scope, shelf, (known, &follow), policy));
     }
     let most = most_frequent(by_schema.values().copied());
     if by_schema.len() == shelves.len() {
@@ -39,23 +41,29 @@ pub(super) fn write(scope: &Scope<'_>, shelves: &[Shelf<'_>], policy: &mut Polic
 fn objects<'a>(
     scope: &Scope<'a>,
     shelf: &Shelf<'a>,
-    declared: Option<Oid>,
+    (declared, follow): (Option<Oid>, &HashSet<Oid>),
     policy: &mut Policy,
 ) -> Vec<String> {
     let mut by_owner: BTreeMap<(Kind, &str), Vec<(Bucket, Object<'a>)>> = BTreeMap::new();
     for group in shelf.groups.iter().filter(|group| Some(group.owner) != declared) {
         let Some(owner) = scope.role(group.owner) else { continue };
+        let objects = group.objects.iter().filter(|object| !follow.contains(&object.oid));
         let members = by_owner.entry((group.bucket.kind(), owner)).or_default();
-        members.extend(group.objects.iter().map(|object| (group.bucket, *object)));
+        members.extend(objects.map(|object| (group.bucket, *object)));
     }
     let mut universe = Universe::new(shelf);
     let mut unnamed = Vec::new();
-    for ((_, owner), members) in by_owner {
+    for ((_, owner), members) in by_owner.into_iter().filter(|(_, members)| !members.is_empty()) {
         let spoken = universe.name(&members);
         policy.owners.extend(spoken.patterns.into_iter().map(|pattern| (pattern, owner.to_owned())));
         unnamed.extend(spoken.unnamed);
     }
     unnamed
+}
+
+/// The sequences of columns, which belong to whom their table belongs.
+fn followers(scope: &Scope<'_>) -> HashSet<Oid> {
+    scope.observed.relations.iter().filter(|r| r.column_of.is_some()).map(|r| r.oid).collect()
 }
 
 fn most_frequent<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -123,7 +123,7 @@ impl Page {
         }
         let _ = write!(self.out, "{} = [", key(name));
         let mut room = 0;
-        for item in items.iter().map(|item| inline(item)) {
+        for item in items.iter().map(inline) {
             let length = item.chars().count() + 2;
             if length > room {
                 self.out.push_str("\n ");
