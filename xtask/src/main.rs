@@ -1,1 +1,15 @@
-fn main() {}
+//! Tasks of the project itself: benchmarks beside the best peers. `cargo xtask bench access`.
+
+mod bench;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Runtime::new()?;
+    match words.as_slice() {
+        ["bench", "access", options @ ..] => runtime.block_on(bench::access::run(options)),
+        _ => bail!("usage: cargo xtask bench access [--large] [--runs N] [--no-peers]"),
+    }
+}

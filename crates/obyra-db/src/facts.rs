@@ -1,0 +1,74 @@
+//! What is known about each line of the strategy, gathered from the plan, from sessions and
+//! from the ledger. What cannot be observed is a fact of its own: unknown, and why.
+
+mod database;
+mod deployment;
+
+use obyra_continuity::{Fact, Facts, LineId, observe as runbook_observe, plan as runbook_plan};
+use obyra_evidence::{Failure, Message, text};
+use obyra_strategy::not_built;
+
+use crate::commands::converge::Planned;
+use crate::environment::Opened;
+
+/// Gathers the facts of an environment. A database that cannot be reached is a failure, not a fact.
+pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
+    let planned = Planned::of(opened).await?;
+    let mut facts = Facts::about(opened.name());
+    let mut tell = |line: LineId, fact: Fact| {
+        facts.facts.insert(line, fact);
+    };
+    // The gate is not built yet; these four are its lines.
+    for line in [LineId::NoCreateAll, LineId::UpgradeGate, LineId::DowngradeGate, LineId::RuntimeHelpers] {
+        tell(line, Fact::NotBuilt);
+    }
+    for line in LineId::ALL.into_iter().filter(|line| asked_of_production(*line)) {
+        tell(line, Fact::NotAsked);
+    }
+    for missing in not_built(opened.environment) {
+        tell(missing.line, Fact::NotBuilt);
+    }
+    for line in [LineId::Backups, LineId::Monitoring] {
+        tell(line, Fact::NotBuilt);
+    }
+    for (line, fact) in database::facts(opened, &planned).await? {
+        tell(line, fact);
+    }
+    for (line, fact) in deployment::facts(opened, &planned.session).await? {
+        tell(line, fact);
+    }
+    let document = runbook_observe::document(&opened.strategy.folder.join(&opened.environment.runbook.document));
+    for (line, fact) in runbook_plan::facts(&opened.environment.runbook, &document) {
+        tell(line, fact);
+    }
+    Ok(facts)
+}
+
+/// Lines that the strategy states for some environments only; where it does, a fact replaces this.
+fn asked_of_production(line: LineId) -> bool {
+    matches!(
+        line,
+        LineId::HighAvailability
+            | LineId::Pitr
+            | LineId::RestoreDrill
+            | LineId::LogicalExport
+            | LineId::Retention
+            | LineId::Alerts
+            | LineId::AnonymisedCopies
+    )
+}
+
+/// A line that holds, with what shows it.
+fn holds(evidence: Message) -> Fact {
+    Fact::Holds { evidence: vec![evidence] }
+}
+
+/// A line that does not hold, with what shows it and the command that mends it.
+fn broken(evidence: Message, command: impl std::fmt::Display) -> Fact {
+    Fact::Broken { evidence: vec![evidence], mend: text::cli::RUN.with("command", command) }
+}
+
+/// A line that could not be observed.
+fn unknown(why: Message, mend: Option<Message>) -> Fact {
+    Fact::Unknown { why, mend }
+}

@@ -1,0 +1,88 @@
+//! The program's voice: data on stdout, everything else on stderr, in the reader's language.
+
+use std::io::{self, IsTerminal, Write};
+
+use obyra_evidence::render::{self, Style};
+use obyra_evidence::{Failure, Language, Message, text};
+use serde::Serialize;
+
+/// Where and how the program speaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    /// The reader's language.
+    pub language: Language,
+    /// Results as JSON.
+    pub json: bool,
+    quiet: bool,
+}
+
+impl Printer {
+    /// A printer for a language.
+    pub fn new(language: Language, json: bool, quiet: bool) -> Self {
+        Printer { language, json, quiet }
+    }
+
+    /// How results look on stdout: colour only on a terminal, and never needed.
+    pub fn style(&self) -> Style {
+        Style { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
+    }
+
+    /// Prints data, as it is.
+    pub fn data(&self, text: &str) {
+        let mut out = anstream::stdout().lock();
+        let written = write!(out, "{text}").and_then(|()| if text.ends_with('\n') { Ok(()) } else { writeln!(out) });
+        end_quietly_on_closed_pipe(written);
+    }
+
+    /// Prints a value as JSON.
+    pub fn json<T: Serialize>(&self, value: &T) {
+        let text = serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
+        self.data(&text);
+    }
+
+    /// A sentence of the result.
+    pub fn line(&self, message: impl Into<Message>) {
+        self.data(&message.into().say(self.language));
+    }
+
+    /// A sentence about what is going on.
+    pub fn note(&self, message: impl Into<Message>) {
+        if !self.quiet {
+            self.stderr(&message.into().say(self.language));
+        }
+    }
+
+    /// A heading in the course of longer work.
+    pub fn heading(&self, message: impl Into<Message>) {
+        if !self.quiet {
+            self.stderr(&format!("\n== {}", message.into().say(self.language)));
+        }
+    }
+
+    /// Asks a question; the answer is read elsewhere.
+    pub fn ask(&self, message: &Message) {
+        let question = text::cli::QUESTION.with("what", message.say(self.language)).say(self.language);
+        let mut err = anstream::stderr().lock();
+        // A closed stderr leaves nobody to ask; the read that follows then refuses.
+        let _ = write!(err, "{question} ").and_then(|()| err.flush());
+    }
+
+    /// A failure, whole: what, where, why, mend.
+    pub fn failure(&self, failure: &Failure) {
+        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        self.stderr(render::terminal::failure(failure, self.language, Style { colour }, &render::from_disk).trim_end());
+    }
+
+    fn stderr(&self, text: &str) {
+        // Nobody listens on a closed stderr; the exit code still tells.
+        let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+}
+
+/// `obyra-db plan dev | head` is no error: the reader has seen enough.
+#[expect(clippy::exit, reason = "a closed pipe ends the program as it ends any filter")]
+fn end_quietly_on_closed_pipe(written: io::Result<()>) {
+    if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,129 @@
+//! A project folder with a strategy, and the program run in it as a user would.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+/// A folder, a home that must stay empty, and the variables that a shell would have.
+pub struct Project {
+    folder: TempDir,
+    home: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Project {
+    /// An empty folder.
+    pub fn empty() -> Project {
+        // The server's user must be able to enter it where the tests run as root.
+        let open = |dir: TempDir| {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            dir
+        };
+        let folder = open(TempDir::with_prefix("obyra-db-test-").unwrap());
+        Project { folder, home: open(TempDir::new().unwrap()), variables: Vec::new() }
+    }
+
+    /// A folder with this strategy.
+    pub fn with(strategy: &str) -> Project {
+        let project = Project::empty();
+        project.write("obyra-db.toml", strategy);
+        project
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let file = self.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// Sets a variable for every run from now on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.push((name.to_owned(), value.into()));
+    }
+
+    /// The program, with these arguments, in a clean environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::cargo_bin("obyra-db").unwrap();
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home())
+            .env("OBYRA_DB_CACHE", cache())
+            .envs(pip_settings())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs the program.
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments).output().unwrap())
+    }
+}
+
+/// Where a network asks for a certificate or a mirror of its own, pip must be told so too.
+fn pip_settings() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(name, _)| name.starts_with("PIP_") || name.starts_with("SSL_CERT"))
+}
+
+/// The cache that all tests share, so that PostgreSQL is downloaded once.
+pub fn cache() -> PathBuf {
+    std::env::var_os("OBYRA_DB_CACHE").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/obyra-db-cache"),
+        PathBuf::from,
+    )
+}
+
+/// What a run printed and how it ended.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    pub fn of(output: Output) -> Run {
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Demands an exit code, and shows everything where it is another.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Run {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Demands a text on either stream.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Run {
+        let found = self.stdout.contains(text) || self.stderr.contains(text);
+        assert!(found, "{text:?} is not in\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Demands that a text is nowhere.
+    #[track_caller]
+    pub fn hides(self, text: &str) -> Run {
+        let found = self.stdout.contains(text) || self.stderr.contains(text);
+        assert!(!found, "{text:?} is in\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
