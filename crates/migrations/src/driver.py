@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 
 
 class Aborted(Exception):
@@ -72,12 +73,18 @@ class Driver:
     def do_graph(self, request):
         """The revisions, from the bases to the heads. Loads them, but neither env.py nor the application."""
         self.stage = "graph"
-        script = self.script_directory(self.plain_configuration())
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            script = self.script_directory(self.plain_configuration())
+            revisions = [self.revision_facts(script, found) for found in script.walk_revisions()]
+        said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
         self.channel.send(
             "graph",
-            heads=list(script.get_heads()),
-            bases=list(script.get_bases()),
-            revisions=[self.revision_facts(script, found) for found in reversed(list(script.walk_revisions()))],
+            heads=sorted(set(script.get_heads())),
+            bases=sorted(set(script.get_bases())),
+            revisions=revisions[::-1],
+            # Alembic only warns of two files with one id, and then forgets about one of them.
+            warnings=[each for each in said if each.startswith("Revision ")],
         )
 
     def do_current(self, request):
@@ -207,7 +214,7 @@ class Driver:
             "place": place,
             "transaction": self.upgrade and self.upgrade.transaction,
         }
-        database = next((each for each in chain if getattr(each, "orig", None) is not None), None)
+        database = next((each for each in chain if hasattr(each, "orig") or hasattr(each, "diag")), None)
         if database is not None:
             return {**facts, **database_error(database)}
         message = "sys.exit(%r)" % culprit.code if isinstance(culprit, SystemExit) else str(culprit).strip()

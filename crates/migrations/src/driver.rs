@@ -166,7 +166,13 @@ impl Driver {
     pub async fn graph(&mut self, work: &Workplace<'_>) -> Result<Graph> {
         self.send(&Request::Graph).await?;
         match self.receive().await? {
-            Event::Graph(graph) => Ok(graph),
+            Event::Graph(mut graph) => {
+                graph
+                    .revisions
+                    .iter_mut()
+                    .for_each(|each| each.file = explain::file(work.project, &each.file));
+                Ok(graph)
+            }
             Event::Failed(complaint) => Err(self.explain(work, &complaint).await),
             other => Err(unexpected(&other)),
         }

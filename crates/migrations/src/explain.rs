@@ -1,6 +1,6 @@
 //! What the driver complains of, said so that a person knows where to look and what to do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use obyra_evidence::{Failure, Message, Place, text};
 
@@ -67,9 +67,14 @@ pub(crate) fn silent_rollback(project: &Path, began_at: Option<&Line>) -> Failur
 
 /// A place as the user would name it: below the project's folder as that was given.
 pub(crate) fn place(project: &Path, line: &Line) -> Place {
-    let inside = absolute(project).ok().and_then(|root| Some(line.file.strip_prefix(root).ok()?.to_owned()));
-    let file = inside.map_or_else(|| line.file.clone(), |inside| project.join(inside));
-    Place { file, line: line.line, column: 1 }
+    Place { file: file(project, &line.file), line: line.line, column: 1 }
+}
+
+/// A file of the project as the user would name it.
+pub(crate) fn file(project: &Path, absolute_file: &Path) -> PathBuf {
+    let inside =
+        absolute(project).ok().and_then(|root| Some(project.join(absolute_file.strip_prefix(root).ok()?)));
+    inside.unwrap_or_else(|| absolute_file.to_owned())
 }
 
 fn words(kind: &str, said: &Said) -> String {

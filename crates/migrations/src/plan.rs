@@ -46,6 +46,10 @@ pub fn plan(policy: &Policy, observed: &Observed) -> Plan {
     let pending = pending.cloned().collect();
     let mut findings = Vec::new();
     findings.extend(heads_finding(&observed.graph));
+    findings.extend(observed.graph.warnings.iter().map(|said| {
+        Finding::new(Severity::Error, "migrations", text::migrations::GRAPH_AMBIGUOUS.with("said", said))
+            .mended_by(text::migrations::MEND_GRAPH_AMBIGUOUS)
+    }));
     findings.extend(tables_finding(policy, observed));
     findings.extend(unknown_findings(policy, observed));
     Plan { from, to, pending, findings }
@@ -143,7 +147,7 @@ mod tests {
         let followed: BTreeSet<&String> = revisions.iter().flat_map(|revision| &revision.down).collect();
         let heads = revisions.iter().filter(|r| !followed.contains(&r.id)).map(|r| r.id.clone()).collect();
         let bases = revisions.iter().filter(|r| r.down.is_empty()).map(|r| r.id.clone()).collect();
-        Graph { heads, bases, revisions }
+        Graph { heads, bases, revisions, warnings: Vec::new() }
     }
 
     fn at(schema: &str, revisions: &[&str]) -> VersionTable {

@@ -89,6 +89,23 @@ async fn two_heads_are_refused_with_their_files_and_the_mend() {
     assert!(!database.has("app.users").await);
 }
 
+#[tokio::test]
+async fn two_files_with_one_identifier_are_refused() {
+    let project = two_revisions();
+    let versions = project.path().join("migrations/versions");
+    std::fs::copy(versions.join("two.py"), versions.join("copy.py")).unwrap();
+    let database = Database::new().await;
+    let failure = database.deploy(&project).await.unwrap_err();
+    assert_eq!((code(&failure), failure.exit), ("migrations.graph-ambiguous", Exit::Refused));
+    assert!(failure.to_string().contains("two"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_project_without_revisions_has_nothing_to_deploy() {
+    let deployed = Database::new().await.deploy(&Project::new()).await.unwrap();
+    assert_eq!((deployed.to, deployed.committed, deployed.revisions.len()), (None, None, 0));
+}
+
 /// Grants as access does, and looks with another session whether anything is visible already.
 struct Granting {
     watcher: Session,

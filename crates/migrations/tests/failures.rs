@@ -31,6 +31,14 @@ async fn a_revision_that_raises_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn an_error_of_the_database_s_own_driver_is_quoted_as_well() {
+    let raw = "op.get_bind().connection.cursor().execute('SELECT nothing')";
+    let project = Project::new().revision("one", &[], raw);
+    let failure = Database::new().await.deploy(&project).await.unwrap_err();
+    assert!(failure.to_string().contains("ERROR 42703: column \"nothing\" does not exist"), "{failure}");
+}
+
+#[tokio::test]
 async fn what_other_revisions_committed_stays() {
     let project = Project::with_env("pass", ", transaction_per_migration=True")
         .revision("one", &[], USERS)

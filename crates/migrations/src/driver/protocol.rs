@@ -78,6 +78,9 @@ pub struct Graph {
     pub bases: Vec<String>,
     /// All of them, each after those that it follows.
     pub revisions: Vec<Revision>,
+    /// What Alembic merely warns of: two files with one identifier.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One revision file.
