@@ -50,6 +50,9 @@ impl Invocation {
         if self.common.lang.is_none() {
             self.printer.language = strategy.language;
         }
+        for warning in &strategy.warnings {
+            self.printer.warning(warning);
+        }
         Ok(strategy)
     }
 

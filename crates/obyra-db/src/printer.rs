@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use obyra_evidence::render::{self, Style};
-use obyra_evidence::{Failure, Language, Message, text};
+use obyra_evidence::{Failure, Finding, Language, Message, text};
 use serde::Serialize;
 
 /// Where and how the program speaks.
@@ -67,10 +67,22 @@ impl Printer {
         let _ = write!(err, "{question} ").and_then(|()| err.flush());
     }
 
+    /// Something about the strategy file that deserves a look.
+    pub fn warning(&self, finding: &Finding) {
+        if !self.quiet {
+            let style = self.style_of_stderr();
+            self.stderr(render::terminal::finding(finding, self.language, style, &render::from_disk).trim_end());
+        }
+    }
+
     /// A failure, whole: what, where, why, mend.
     pub fn failure(&self, failure: &Failure) {
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        self.stderr(render::terminal::failure(failure, self.language, Style { colour }, &render::from_disk).trim_end());
+        let style = self.style_of_stderr();
+        self.stderr(render::terminal::failure(failure, self.language, style, &render::from_disk).trim_end());
+    }
+
+    fn style_of_stderr(&self) -> Style {
+        Style { colour: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
     }
 
     fn stderr(&self, text: &str) {

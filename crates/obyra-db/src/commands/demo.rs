@@ -14,7 +14,7 @@ use obyra_postgres::{Limits, Session, sql_failure};
 
 use crate::cli::{Consent, Demo, Format};
 use crate::commands::converge::Detail;
-use crate::commands::{check, converge, seed, up};
+use crate::commands::{check, converge, up};
 use crate::environment::Opened;
 use crate::invocation::Invocation;
 
@@ -31,7 +31,6 @@ pub async fn demo(invocation: &mut Invocation, arguments: &Demo) -> Result<Exit,
     invocation.printer.note(text::cli::DEMO_FOLDER.with("folder", folder.display()));
 
     up::bring_up(&opened, YES).await?;
-    seed::prove_unless_proven(&opened).await?;
 
     invocation.printer.heading(text::cli::DEMO_ROLES);
     let mut page = page::Page::start(&opened).await?;

@@ -32,20 +32,18 @@ pub async fn bring_up(opened: &Opened<'_>, consent: Consent) -> Result<(), Failu
     }
     printer.heading(text::cli::UP_ACCESS);
     converge::apply_opened(opened, consent, Detail::Reasons).await?;
-    let project = &opened.strategy.folder;
-    let migrations = opened.environment.migrations.directory_in(project);
     printer.heading(text::cli::UP_MIGRATIONS);
-    if migrations.is_dir() {
+    if opened.environment.declares("migrations") {
         migrate::deploy_opened(opened, consent).await?;
     } else {
-        printer.note(text::cli::NO_FOLDER.with("folder", migrations.display()));
+        printer.note(text::cli::NOT_DECLARED.with("section", "migrations"));
     }
-    let seeds = opened.environment.seeds.directory_in(project);
     printer.heading(text::cli::UP_SEEDS);
-    if seeds.is_dir() {
+    if opened.environment.declares("seeds") {
         seed::apply_opened(opened, consent).await?;
+        seed::prove_unless_proven(opened).await?;
     } else {
-        printer.note(text::cli::NO_FOLDER.with("folder", seeds.display()));
+        printer.note(text::cli::NOT_DECLARED.with("section", "seeds"));
     }
     Ok(())
 }

@@ -68,14 +68,19 @@ impl Page {
     /// Shows what it answers.
     pub async fn show(&mut self, printer: Printer) -> Result<(), Failure> {
         for path in ["/healthz", "/"] {
-            let answer =
-                get(self.port, path).await.map_err(|e| Failure::new(text::cli::DEMO_PAGE_SILENT).because(e))?;
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-            let status = head.lines().next().unwrap_or_default().to_owned();
-            if !status.contains(" 200 ") && !status.contains(" 302 ") {
-                return Err(Failure::new(text::cli::DEMO_PAGE_SILENT).because(status));
+            let silent = |e: &dyn std::fmt::Display| Failure::new(text::cli::DEMO_PAGE_SILENT).because(e);
+            let mut path = path.to_owned();
+            let mut answer = get(self.port, &path).await.map_err(|e| silent(&e))?;
+            if let Some(elsewhere) = redirection(&answer) {
+                path = elsewhere;
+                answer = get(self.port, &path).await.map_err(|e| silent(&e))?;
             }
-            let told = if path == "/" { title(body) } else { body.trim().to_owned() };
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+            let status = head.lines().next().unwrap_or_default();
+            if !status.contains(" 200 ") {
+                return Err(silent(&status));
+            }
+            let told = if body.contains("<title>") { title(body) } else { body.trim().to_owned() };
             printer.line(text::cli::DEMO_PAGE.with("path", path).with("status", status).with("told", told));
         }
         Ok(())
@@ -98,6 +103,12 @@ async fn get(port: u16, path: &str) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Where an answer sends the browser, on the same host.
+fn redirection(answer: &str) -> Option<String> {
+    let head = answer.split_once("\r\n\r\n").map_or(answer, |(head, _)| head);
+    head.lines().find_map(|line| line.strip_prefix("Location: ")).filter(|to| to.starts_with('/')).map(str::to_owned)
 }
 
 /// What a browser would show in its title bar.
