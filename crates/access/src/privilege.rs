@@ -101,10 +101,10 @@ impl Privileges {
             // MAINTAIN is left out of ALL, so that one strategy means the same on every version.
             return Some(Privileges::all(kind, 16));
         }
-        let temp = word.eq_ignore_ascii_case("temp").then_some("TEMPORARY").unwrap_or(word);
+        let word = if word.eq_ignore_ascii_case("temp") { "TEMPORARY" } else { word };
         ENTRIES
             .iter()
-            .find(|e| e.2.eq_ignore_ascii_case(temp))
+            .find(|e| e.2.eq_ignore_ascii_case(word))
             .map(|e| Privileges(e.0))
             .filter(|p| Privileges::all(kind, 17).contains(*p))
     }

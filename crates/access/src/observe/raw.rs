@@ -21,7 +21,7 @@ pub(super) struct Catalogue {
     locks: u64,
     db: (String, Oid, Option<String>),
     roles: Rows<RawRole>,
-    members: Rows<(Oid, Oid, Oid, bool, Option<bool>, Option<bool>)>,
+    members: Rows<RawMembership>,
     rolset: Rows<(Oid, bool, Vec<String>)>,
     ns: Rows<(Oid, String, Oid, Option<String>, bool)>,
     rel: Rows<RelationGroup>,
@@ -41,6 +41,10 @@ pub(super) struct Catalogue {
 
 #[derive(Deserialize)]
 struct RawRole(Oid, String, bool, bool, bool, bool, bool, bool, bool, i32, Option<String>);
+
+/// Role, member, grantor, and the options `ADMIN`, `INHERIT` and `SET`, where the server has them.
+#[derive(Deserialize)]
+struct RawMembership(Oid, Oid, Oid, bool, Option<bool>, Option<bool>);
 
 /// Relations that agree in everything but oid and name: schema, kind, owner, privileges, row security
 /// enabled and forced, partition.
@@ -165,11 +169,8 @@ impl RawDetail {
     }
 }
 
-fn memberships(
-    list: Rows<(Oid, Oid, Oid, bool, Option<bool>, Option<bool>)>,
-    inherits: &HashMap<Oid, bool>,
-) -> Vec<Membership> {
-    let typed = |(role, member, grantor, admin, inherit, set): (_, _, _, _, Option<bool>, Option<bool>)| {
+fn memberships(list: Rows<RawMembership>, inherits: &HashMap<Oid, bool>) -> Vec<Membership> {
+    let typed = |RawMembership(role, member, grantor, admin, inherit, set)| {
         let inherit = inherit.unwrap_or_else(|| inherits.get(&member).copied().unwrap_or(true));
         Membership { role, member, grantor, admin, inherit, set: set.unwrap_or(true) }
     };

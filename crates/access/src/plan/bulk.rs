@@ -76,6 +76,7 @@ struct Change {
     class: Class,
     privileges: Privileges,
     owner: Oid,
+    as_owner: bool,
 }
 
 /// Changes with, for each grantee, the objects that need them.
@@ -90,7 +91,8 @@ impl Bulk {
         let (schema, class, owner) = place;
         let mut put = |way, privileges: Privileges, grantee| {
             if !privileges.is_empty() {
-                let change = Change { way, schema, class, privileges, owner };
+                let as_owner = difference.as_owner;
+                let change = Change { way, schema, class, privileges, owner, as_owner };
                 self.changes.entry(change).or_default().entry(grantee).or_default().extend(objects);
             }
         };
@@ -169,11 +171,12 @@ impl Change {
 
     fn statements(&self, context: &Context<'_>, step: Step, objects: &str, to: &str) -> Step {
         let on = format!("{} ON {} {objects}", self.privileges, self.class.sql());
+        let owner = self.as_owner.then_some(self.owner);
         match self.way {
-            Way::Grant { option } => step.sql(format!("GRANT {on} TO {to}{option}")),
+            Way::Grant { option } => as_grantor(context, step, owner, format!("GRANT {on} TO {to}{option}")),
             Way::Revoke { option, grantor, cascade } => {
                 let statement = format!("REVOKE {option}{on} FROM {to}{}", cascading(cascade));
-                as_grantor(context, step, grantor, statement)
+                as_grantor(context, step, grantor.or(owner), statement)
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::quote;
 /// Who gets or loses what on which columns of one table.
 #[derive(Default)]
 struct Columns<'a> {
+    as_owner: bool,
     grants: BTreeMap<(Oid, Privileges, &'static str), Vec<&'a str>>,
     /// By grantee, grantor, and whether others depend on it.
     revokes: BTreeMap<(Oid, Oid, bool, Privileges, &'static str), Vec<&'a str>>,
@@ -61,7 +62,7 @@ impl<'c, 'a> ColumnPlan<'c, 'a> {
             }
         }
         names.sort_unstable();
-        let mut columns = Columns::default();
+        let mut columns = Columns { as_owner: table.as_owner, ..Columns::default() };
         for name in names {
             let list = stored.iter().find(|c| c.name == name).and_then(|c| self.context.observed.acl(c.acl));
             let list = with_owner(list.unwrap_or_default(), relation.owner, owner);
@@ -112,6 +113,7 @@ fn desired(columns: &DesiredColumns, name: &str) -> Desired {
 
 impl<'a> Columns<'a> {
     fn note(&mut self, column: &'a str, difference: Difference) {
+        self.as_owner |= difference.as_owner;
         for (grantee, held) in difference.grants {
             for (part, option) in held.grants() {
                 self.grants.entry((grantee, part, option)).or_default().push(column);
@@ -128,6 +130,7 @@ impl<'a> Columns<'a> {
     /// The steps, each with whether it takes something away.
     fn steps(self, context: &Context<'_>, table: &str, owner: Oid) -> Vec<(bool, Step)> {
         let mut steps = Vec::new();
+        let as_owner = self.as_owner.then_some(owner);
         let subject = format!("table {table}");
         let reason = |code: obyra_evidence::Code, role: Oid, on: &str| {
             code.with("roles", context.name(role)).with("privileges", on).with("objects", &subject)
@@ -140,16 +143,16 @@ impl<'a> Columns<'a> {
                     .acting_for(context.name(owner));
             let from = context.grantee(grantee);
             let statement = format!("REVOKE {option}{on} ON TABLE {table} FROM {from}{}", cascading(cascade));
-            let grantor = (grantor != owner).then_some(grantor);
+            let grantor = (grantor != owner).then_some(grantor).or(as_owner);
             steps.push((true, as_grantor(context, step, grantor, statement)));
         }
         for ((grantee, privileges, option), columns) in self.grants {
             let on = with_columns(privileges, &columns);
             let step = Step::new(Phase::Columns, reason(text::access::GRANT_OBJECTS, grantee, &on), &subject)
                 .risk(Risk::AddsAccess)
-                .acting_for(context.name(owner))
-                .sql(format!("GRANT {on} ON TABLE {table} TO {}{option}", context.grantee(grantee)));
-            steps.push((false, step));
+                .acting_for(context.name(owner));
+            let statement = format!("GRANT {on} ON TABLE {table} TO {}{option}", context.grantee(grantee));
+            steps.push((false, as_grantor(context, step, as_owner, statement)));
         }
         steps
     }

@@ -178,11 +178,12 @@ fn steps(context: &Context<'_>, container: &Container<'_>, difference: Differenc
         let reason = code.with("roles", context.name(role)).with("privileges", what).with("objects", subject);
         Step::new(phase, reason, subject).acting_for(container.owner_name)
     };
+    let as_owner = difference.as_owner.then_some(container.owner);
     for excess in difference.revokes {
         let from = context.grantee(excess.grantee);
         for (what, option) in excess.held.revokes() {
             let statement = format!("REVOKE {option}{what} ON {on} FROM {from}{}", cascading(excess.cascade));
-            let grantor = (excess.grantor != container.owner).then_some(excess.grantor);
+            let grantor = (excess.grantor != container.owner).then_some(excess.grantor).or(as_owner);
             let risk = if what.contains(Privileges::CONNECT) { Risk::MayBreak } else { Risk::RemovesAccess };
             let step =
                 step(container.phases.0, text::access::REVOKE_OBJECTS, excess.grantee, what.to_string());
@@ -193,7 +194,8 @@ fn steps(context: &Context<'_>, container: &Container<'_>, difference: Differenc
         let to = context.grantee(grantee);
         for (what, option) in held.grants() {
             let step = step(container.phases.1, text::access::GRANT_OBJECTS, grantee, what.to_string());
-            drafts.add(step.risk(Risk::AddsAccess).sql(format!("GRANT {what} ON {on} TO {to}{option}")));
+            let statement = format!("GRANT {what} ON {on} TO {to}{option}");
+            drafts.add(as_grantor(context, step.risk(Risk::AddsAccess), as_owner, statement));
         }
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Excess {
 /// What to grant and what to revoke.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
+    /// Whether only the owner itself is sure to act as the owner: somebody else may grant on too,
+    /// and for whoever is a member of both, PostgreSQL takes the first it finds as the grantor.
+    pub(crate) as_owner: bool,
     pub(crate) grants: Vec<(Oid, Held)>,
     pub(crate) revokes: Vec<Excess>,
 }
@@ -65,7 +68,9 @@ impl Context<'_> {
             .map(|(grantee, wanted)| (*grantee, missing(*wanted, held.get(grantee))))
             .filter(|(_, missing)| !missing.is_empty())
             .collect();
-        Difference { grants, revokes }
+        let others = |i: &AclItem| i.grantee != actual.owner && !i.held.grantable.is_empty();
+        let as_owner = !self.is_superuser() && actual.owner != self.me() && actual.acl.iter().any(others);
+        Difference { as_owner, grants, revokes }
     }
 
     /// What an entry holds beyond what is wanted.

@@ -70,7 +70,7 @@ fn concerns(context: &Context<'_>, role: Oid, member: Oid) -> bool {
     (context.is_declared(role) || context.is_declared(member))
         && member != context.me()
         && !named(member)
-        && !(superuser && !context.is_declared(member))
+        && (!superuser || context.is_declared(member))
         && !context.is_superuser_admin(member)
 }
 

@@ -11,6 +11,7 @@ use super::draft::Drafts;
 use super::{Phase, Risk, Step};
 use crate::observe::{Oid, Relation, RelationKind};
 use crate::pattern::{Pattern, Subject};
+use crate::privilege::{Kind, Privileges};
 use crate::quote;
 use crate::target::is_protected;
 
@@ -159,11 +160,33 @@ fn steps(
             .acting_for(&old)
             .acting_for(&new)
             .locking(chunk.len() as u64 * weight);
+        let lent = lends_create(context, at, to);
+        let schema = quote::ident(context.schemas[at].name);
+        if lent {
+            step = step
+                .acting_for(context.name(context.schemas[at].owner))
+                .sql(format!("GRANT CREATE ON SCHEMA {schema} TO {}", context.grantee(to)));
+        }
         for object in chunk {
             step = step.sql(format!("ALTER {object} OWNER TO {}", context.grantee(to)));
         }
+        if lent {
+            step = step.sql(format!("REVOKE CREATE ON SCHEMA {schema} FROM {}", context.grantee(to)));
+        }
         drafts.add(step);
     }
+}
+
+/// Whether a new owner must be lent the right to create in the schema for a moment: who is no
+/// superuser may give objects only to who could have made them.
+fn lends_create(context: &Context<'_>, schema: usize, to: Oid) -> bool {
+    let managed = &context.schemas[schema];
+    let creates = |held: &crate::privilege::Held| held.privileges.contains(Privileges::CREATE);
+    let holds = managed.found.is_some_and(|s| {
+        let acl = context.acl(s.acl, Kind::Schema, s.owner);
+        acl.iter().any(|item| item.grantee == to && creates(&item.held))
+    });
+    !context.is_superuser() && to != managed.owner && !holds
 }
 
 /// How many locks one transaction may take: half of the table, which others need too.

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use obyra_evidence::{Finding, Severity, text};
 
 use super::context::Context;
+use super::desired::Wishes;
 use super::draft::Drafts;
 use super::{Phase, Risk, Step};
 use crate::observe::{Oid, Relation, TableDetail};
 use crate::pattern::Pattern;
+use crate::policy::Mode;
 use crate::privilege::{Kind, Privileges};
 use crate::quote;
 
@@ -121,12 +123,17 @@ fn helper(
     drafts: &mut Drafts,
 ) {
     let Some((_, tables)) = context.schema_of(relation.schema) else { return };
-    let Some((_, routines)) = context.schema_of(routine.schema) else { return };
-    let acl = context.acl(routine.acl, Kind::Routine, routine.owner);
+    let Some((at, routines)) = context.schema_of(routine.schema) else { return };
+    let mut wishes = Wishes::new(context);
+    let wish = wishes.routine(at, routine);
+    let mut callers = wishes.get(wish).whole.clone();
+    if context.mode() != Mode::Authoritative {
+        let acl = context.acl(routine.acl, Kind::Routine, routine.owner);
+        callers.extend(acl.iter().map(|item| (item.grantee, item.held)));
+    }
     let may_call = |role: Oid| {
         role == routine.owner
-            || routines.levels.get(&role).is_some_and(|l| l.routines.privileges.contains(Privileges::EXECUTE))
-            || acl.iter().any(|i| i.grantee == role && i.held.privileges.contains(Privileges::EXECUTE))
+            || callers.get(&role).is_some_and(|held| held.privileges.contains(Privileges::EXECUTE))
     };
     for (role, level) in &tables.levels {
         if !level.tables.is_empty() && !may_call(*role) && !may_call(crate::acl::PUBLIC_OID) {

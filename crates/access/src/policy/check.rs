@@ -78,7 +78,7 @@ impl<'a> Check<'a> {
 
     fn owners(&mut self) {
         let policy = self.policy;
-        for (pattern, _) in &policy.owners {
+        for pattern in policy.owners.keys() {
             if Pattern::parse(pattern).is_none() {
                 self.problem(&["owners", pattern], text::access::PATTERN_UNREADABLE.with("pattern", pattern));
             }

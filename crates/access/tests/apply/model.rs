@@ -130,9 +130,9 @@ async fn acls(world: &World) -> String {
             "SELECT concat_ws(E'\\n',
                (SELECT string_agg(relname || ' ' || relacl::text, E'\\n' ORDER BY relname) FROM pg_class
                  WHERE relnamespace::regnamespace::text IN ('app', 'audit')),
-               (SELECT string_agg(attname || ' ' || attacl::text, E'\\n' ORDER BY 1) FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid > 16383),
+               (SELECT string_agg(attname || ' ' || attacl::text, E'\\n' ORDER BY attname) FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid > 16383),
                (SELECT string_agg(proname || ' ' || proacl::text, ',') FROM pg_proc WHERE pronamespace::regnamespace::text = 'app'),
-               (SELECT string_agg(nspname || ' ' || nspacl::text, ',' ORDER BY 1) FROM pg_namespace WHERE nspname IN ('app', 'audit', 'public')),
+               (SELECT string_agg(nspname || ' ' || nspacl::text, ',' ORDER BY nspname) FROM pg_namespace WHERE nspname IN ('app', 'audit', 'public')),
                (SELECT string_agg(setconfig::text, ',' ORDER BY setrole::regrole::text) FROM pg_db_role_setting),
                (SELECT string_agg(defaclacl::text, ',' ORDER BY defaclobjtype, defaclnamespace, defaclacl::text) FROM pg_default_acl))",
         )
