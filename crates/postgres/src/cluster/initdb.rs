@@ -57,7 +57,8 @@ pub(super) async fn ensure(layout: &Layout, installation: &Installation, user: &
 /// for a moment the server that it drives goes on without initdb.
 async fn clear_attempt(fresh: &Path, layout: &Layout, user: &ServerUser) -> Result<()> {
     for orphan in processes::on_folder(fresh, user) {
-        server::kill(orphan, Signal::KILL, layout)?;
+        // Asked kindly, it takes its shared memory with it.
+        server::kill(orphan, Signal::TERM, layout)?;
     }
     let removed = || processes::on_folder(fresh, user).is_empty() && files::remove_tree(fresh).is_ok();
     if server::wait_until(removed, server::ORPHAN_LIMIT).await { Ok(()) } else { files::remove_tree(fresh) }
