@@ -103,7 +103,7 @@ pub async fn deploy(
     reach(work).await?;
     let before = Objects::seen_by(admin).await?;
     let identity = Identity::of(admin).await?;
-    let mut attendant = Attendant::new(work, &plan, identity, converge, progress);
+    let mut attendant = Attendant::new(deployment, &plan, identity, converge, progress);
     let ended = driver.upgrade(&head, &mut attendant).await;
     attendant.end();
     let seen = attendant.seen;
@@ -114,7 +114,7 @@ pub async fn deploy(
         }
         Err(UpgradeError::Complaint(complaint)) => {
             let failure = driver.explain(work, &complaint).await;
-            let before = seen.committed_objects.as_ref().unwrap_or(&before);
+            let before = seen.before_revision(&before);
             Err(what_stayed(deployment, failure, &complaint, (&plan, before)).await)
         }
         Err(UpgradeError::Failure(failure)) => Err(seen.blame(&plan, failure)),
@@ -144,7 +144,7 @@ async fn what_stayed(
     deployment: &Deployment<'_>,
     failure: Failure,
     complaint: &Complaint,
-    (plan, before): (&Plan, &Objects),
+    (plan, before): (&Plan, Option<&Objects>),
 ) -> Failure {
     use text::migrations as say;
     let transaction = complaint.transaction.as_ref();
@@ -159,11 +159,12 @@ async fn what_stayed(
         return failure;
     };
     let doc = plan.pending.iter().find(|revision| revision.id == id).map_or("", |revision| &revision.doc);
-    let left = objects.beyond(before);
+    let left = before.map_or(0, |before| objects.beyond(before));
     let what = if left == 0 { say::REVISION_ROLLED_BACK } else { say::REVISION_LEFT_OBJECTS };
     let what = what.with("revision", id).with("doc", doc).with("current", at(&current));
     let what = if left == 0 { what } else { what.with("count", left) };
-    Failure { what, ..failure }
+    let mend = failure.mend.or_else(|| (left > 0).then(|| say::MEND_LEFT_OBJECTS.message()));
+    Failure { what, mend, ..failure }
 }
 
 async fn standing(policy: &Policy, admin: &Session) -> Result<(Vec<String>, Objects)> {

@@ -52,16 +52,24 @@ async fn what_other_revisions_committed_stays() {
 }
 
 #[tokio::test]
-async fn what_was_created_outside_of_the_transaction_is_counted() {
-    let project = Project::new().revision("one", &[], USERS).revision(
-        "two",
-        &["one"],
-        "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE a (id int)')\nraise RuntimeError('late')",
-    );
+async fn what_a_revision_committed_in_its_middle_is_counted() {
+    let torn = "op.execute('CREATE TABLE a (id int)')
+with op.get_context().autocommit_block():
+    op.execute('CREATE TABLE b (id int)')
+op.execute('CREATE TABLE c (id int)')
+raise RuntimeError('late')";
+    let project = Project::with_env("pass", ", transaction_per_migration=True")
+        .revision("one", &[], USERS)
+        .revision("two", &["one"], torn);
     let database = Database::new().await;
     let failure = database.deploy(&project).await.unwrap_err();
-    assert_eq!(code(&failure), "migrations.revision-left-objects");
-    assert!(database.has("app.a").await);
+    assert_eq!(
+        (code(&failure), mend(&failure)),
+        ("migrations.revision-left-objects", "migrations.mend-left-objects")
+    );
+    let said = failure.to_string();
+    assert!(said.contains("stands at one, and 2 new objects stayed"), "{said}");
+    assert!(database.has("app.b").await && !database.has("app.c").await);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use obyra_evidence::{Failure, Place, Progress, text};
 use obyra_postgres::{Result, quote};
 
-use super::Converge;
-use crate::driver::{Applied, Attend, DriverConnection, Planned, Workplace};
+use super::{Converge, Deployment};
+use crate::driver::{Applied, Attend, DriverConnection, Planned};
 use crate::observe::{Identity, OBJECTS_SQL, Objects};
 use crate::plan::Plan;
 
@@ -21,13 +21,21 @@ pub(super) struct Seen {
     pub version_table: Option<u32>,
     /// The objects at the end of the last revision.
     pub objects: Objects,
-    /// The objects when the last of several transactions was about to end.
-    pub committed_objects: Option<Objects>,
+    /// What others saw when the running revision first committed in its middle, as an
+    /// `autocommit_block` does: what is beyond it cannot be rolled back.
+    pub torn: Option<Objects>,
+    /// Each revision has a transaction of its own.
+    pub per_migration: bool,
     /// The process that the migration's statements ran in.
     pub backend: i64,
 }
 
 impl Seen {
+    /// What the database held before the revision that failed, as far as that is known.
+    pub fn before_revision<'a>(&'a self, before: &'a Objects) -> Option<&'a Objects> {
+        self.torn.as_ref().or((!self.per_migration).then_some(before))
+    }
+
     /// A driver that ended without a word did so in the revision that was running.
     pub fn blame(&self, plan: &Plan, failure: Failure) -> Failure {
         let running = plan.pending.iter().find(|revision| self.running.as_ref() == Some(&revision.id));
@@ -41,27 +49,26 @@ impl Seen {
 /// Checks where Alembic is connected, reports each revision, converges before each COMMIT, and
 /// looks at the result from inside.
 pub(super) struct Attendant<'a, C> {
-    work: &'a Workplace<'a>,
+    deployment: &'a Deployment<'a>,
     plan: &'a Plan,
     identity: Identity,
     converge: &'a mut C,
     progress: &'a dyn Progress,
     version_table: String,
-    per_migration: bool,
     pub seen: Seen,
 }
 
 impl<'a, C: Converge> Attendant<'a, C> {
     pub fn new(
-        work: &'a Workplace<'a>,
+        deployment: &'a Deployment<'a>,
         plan: &'a Plan,
         identity: Identity,
         converge: &'a mut C,
         progress: &'a dyn Progress,
     ) -> Self {
         progress.begin(text::migrations::DEPLOYING.message(), Some(plan.pending.len() as u64));
-        let (version_table, per_migration, seen) = (String::new(), false, Seen::default());
-        Attendant { work, plan, identity, converge, progress, version_table, per_migration, seen }
+        let (version_table, seen) = (String::new(), Seen::default());
+        Attendant { deployment, plan, identity, converge, progress, version_table, seen }
     }
 
     /// No revision will follow.
@@ -86,7 +93,7 @@ impl<C: Converge> Attend for Attendant<'_, C> {
     /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
     async fn configured(&mut self, found: Identity) -> Result<()> {
         use text::migrations as say;
-        let role = self.work.target.map_or("", |target| target.user());
+        let role = self.deployment.work.target.map_or("", |target| target.user());
         let refusal = if found.database != self.identity.database {
             say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name)
         } else if found.role != role {
@@ -112,12 +119,13 @@ impl<C: Converge> Attend for Attendant<'_, C> {
             Some(schema) => format!("{}.{table}", quote::ident(schema)),
             None => table,
         };
-        self.per_migration = planned.per_migration;
+        self.seen.per_migration = planned.per_migration;
         Ok(())
     }
 
     fn begin(&mut self, revision: &str) {
         self.seen.running = Some(revision.to_owned());
+        self.seen.torn = None;
     }
 
     async fn applied(&mut self, connection: &mut DriverConnection<'_>, applied: &Applied) -> Result<()> {
@@ -132,14 +140,16 @@ impl<C: Converge> Attend for Attendant<'_, C> {
         self.progress.advance(1);
         self.seen.revisions.insert(applied.revision.clone(), applied.seconds);
         self.seen.running = None;
-        if self.per_migration || self.seen.revisions.len() == self.plan.pending.len() {
+        if self.seen.revisions.len() == self.plan.pending.len() {
             self.look(connection).await?;
-            self.seen.committed_objects = self.per_migration.then(|| self.seen.objects.clone());
         }
         Ok(())
     }
 
     async fn committing(&mut self, connection: &mut DriverConnection<'_>, _autocommit: bool) -> Result<()> {
+        if self.seen.running.is_some() && self.seen.torn.is_none() {
+            self.seen.torn = Some(Objects::seen_by(self.deployment.admin).await?);
+        }
         self.converge.converge(connection).await
     }
 }
