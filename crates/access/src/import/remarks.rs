@@ -5,6 +5,7 @@ use obyra_evidence::{Finding, Severity, text};
 use super::scope::Scope;
 use crate::observe::Oid;
 use crate::plan::looks_secret;
+use crate::target::is_protected;
 
 /// What is not written, and why.
 pub(super) fn remarks(scope: &Scope<'_>, unnamed: Vec<String>) -> Vec<Finding> {
@@ -12,6 +13,8 @@ pub(super) fn remarks(scope: &Scope<'_>, unnamed: Vec<String>) -> Vec<Finding> {
     for role in scope.unspoken() {
         let (severity, code) = if role == crate::policy::PUBLIC {
             (Severity::Warning, text::access::IMPORT_NAME_RESERVED)
+        } else if is_protected(role) {
+            (Severity::Note, text::access::IMPORT_PROVIDER)
         } else {
             (Severity::Note, text::access::IMPORT_SUPERUSER)
         };
