@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// What running the application leaves behind, and what is no part of it.
-const LEFT_OUT: [&str; 6] = ["__pycache__", ".venv", "venv", ".obyra-db", "obyra-db.toml", "README.md"];
+const LEFT_OUT: [&str; 7] = ["page.png", "__pycache__", ".venv", "venv", ".obyra-db", "obyra-db.toml", "README.md"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
