@@ -47,13 +47,15 @@ pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress)
             Failure::new(what).mended_by(text::cluster::NOT_FETCHABLE_MEND.with("major", search.major))
         );
     }
+    // The programs are run from elsewhere.
+    let wanted = std::path::absolute(&search.cache).map_err(|e| files::failed(&search.cache, &e))?;
     // A cache that came with the machine may be complete and read-only.
-    if ServerUser::choose()?.can_reach(&search.cache)
-        && let Some(found) = cached(&search.cache.join("postgresql").join(VERSION)).await?
+    if ServerUser::choose()?.can_reach(&wanted)
+        && let Some(found) = cached(&wanted.join("postgresql").join(VERSION)).await?
     {
         return Ok(found);
     }
-    let home = reachable_dir(&search.cache, Purpose::Cache)?.join("postgresql");
+    let home = reachable_dir(&wanted, Purpose::Cache)?.join("postgresql");
     let target = home.join(VERSION);
     if let Some(found) = cached(&target).await? {
         return Ok(found);
