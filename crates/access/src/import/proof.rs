@@ -15,25 +15,25 @@ pub(super) struct Proof {
     pub findings: Vec<Finding>,
 }
 
-/// Sets the strictest mode, from the wanted one on, in which the next plan is empty.
+/// Keeps the wanted mode where the next plan is then empty; in place of `authoritative`, `adopt` may
+/// make it so. What an authoritative plan would change is found in every mode.
 pub(super) fn settle_mode(policy: &mut Policy, target: &Target, observed: &Observed) -> Proof {
-    let wanted = policy.mode;
-    let first = plan(policy, target, observed);
+    let wanted = std::mem::replace(&mut policy.mode, Mode::Authoritative);
+    let strictest = plan(policy, target, observed);
     let change = |step: &Step| {
         let reason =
             text::access::IMPORT_NOT_EMPTY.with("subject", &step.subject).with("reason", &step.reason);
         Finding::new(Severity::Warning, &step.subject, reason)
     };
-    let mut proof = Proof { empty: first.is_empty(), findings: first.steps.iter().map(change).collect() };
-    if !proof.empty && wanted == Mode::Authoritative {
-        policy.mode = Mode::Adopt;
-        proof.empty = plan(policy, target, observed).is_empty();
-        if proof.empty {
-            let subject = format!("database {}", observed.database.name);
-            proof.findings.push(Finding::new(Severity::Warning, subject, text::access::IMPORT_MODE));
-        } else {
-            policy.mode = wanted;
-        }
+    let mut findings: Vec<Finding> = strictest.steps.iter().map(change).collect();
+    let milder = if wanted == Mode::Authoritative { Mode::Adopt } else { wanted };
+    policy.mode = if strictest.is_empty() { wanted } else { milder };
+    let empty = strictest.is_empty() || plan(policy, target, observed).is_empty();
+    if !empty {
+        policy.mode = wanted;
+    } else if policy.mode != wanted {
+        let subject = format!("database {}", observed.database.name);
+        findings.push(Finding::new(Severity::Warning, subject, text::access::IMPORT_MODE));
     }
-    proof
+    Proof { empty, findings }
 }

@@ -67,7 +67,7 @@ impl<'a> Scope<'a> {
     pub fn unspoken(&self) -> BTreeSet<&'a str> {
         let roles = self.used.iter().filter_map(|oid| self.roles.get(oid));
         roles
-            .filter(|role| !is_speakable(role) && !is_protected(&role.name))
+            .filter(|role| !is_speakable(role) && !role.name.starts_with("pg_"))
             .map(|r| r.name.as_str())
             .collect()
     }

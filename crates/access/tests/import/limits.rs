@@ -91,6 +91,7 @@ async fn the_roles_give_the_provider_away() {
     let observed = observe(&database.admin, &Policy::default(), &Target::default()).await.unwrap();
     assert_eq!(target_of(&observed).provider, Provider::Rds);
     let (imported, _) = faithful(&database.admin).await;
+    assert!(imported.toml.contains("the role rdsadmin is not written"), "{}", imported.toml);
     assert!(imported.policy.roles.keys().all(|role| !role.starts_with("rds")), "{}", imported.toml);
 }
 
