@@ -3,7 +3,7 @@
 use obyra_access::Policy;
 use obyra_postgres::Session;
 
-use crate::support::{Database, faithful, planned, run, statements};
+use crate::support::{Database, applied, faithful, planned, run, statements};
 
 /// What a superuser and a provider's administrator can both do.
 const ROLES: &[&str] = &[
@@ -193,6 +193,9 @@ async fn a_superuser_imports_every_oddity() {
     database.run(SUPERUSER).await;
     let (imported, target) = faithful(&database.admin).await;
     println!("{}", imported.toml);
+    run(&database.admin, "GRANT DELETE ON app.users TO app_ro").await;
+    assert!(applied(&database.admin, &imported.policy, &target).await > 0);
+    faithful(&database.admin).await;
     hand_made_grants_are_what_is_reverted(&database.admin, &imported.policy, &target).await;
 }
 
@@ -209,6 +212,9 @@ async fn an_administrator_without_superuser_imports_them_too() {
     build(&master).await;
     let (imported, target) = faithful(&master).await;
     println!("{}", imported.toml);
+    run(&master, "GRANT DELETE ON app.users TO app_ro").await;
+    assert!(applied(&master, &imported.policy, &target).await > 0);
+    faithful(&master).await;
     hand_made_grants_are_what_is_reverted(&master, &imported.policy, &target).await;
 }
 

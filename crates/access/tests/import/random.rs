@@ -230,6 +230,7 @@ async fn also_by_an_administrator_without_superuser() {
     }
 }
 
+/// `OBYRA_ROUNDS` asks for more of them than a test run should take.
 fn seeds() -> std::ops::Range<u64> {
     0..std::env::var("OBYRA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
 }

@@ -1,7 +1,12 @@
 //! A cluster, a database, and what every test asks of an import.
 
+use std::collections::BTreeMap;
+
 use obyra_access::policy::Mode;
-use obyra_access::{Imported, Observed, Plan, Policy, Target, import, observe, plan, target_of};
+use obyra_access::{
+    Imported, Observed, Order, Patience, Plan, Policy, Target, apply, import, observe, plan, target_of,
+};
+use obyra_evidence::Quiet;
 use obyra_postgres::cluster::{TemporaryCluster, for_tests};
 use obyra_postgres::{Conninfo, Limits, Session};
 
@@ -61,6 +66,17 @@ pub async fn planned(session: &Session, policy: &Policy, target: &Target) -> Pla
 /// The statements of a plan, for reading in a failed assertion.
 pub fn statements(plan: &Plan) -> Vec<&str> {
     plan.steps.iter().flat_map(|step| step.sql.iter().map(String::as_str)).collect()
+}
+
+/// Applies an imported policy after a change by hand: what every role can effectively do must be what
+/// the policy implies. Answers how many questions the server was asked.
+pub async fn applied(session: &Session, policy: &Policy, target: &Target) -> usize {
+    let approved = planned(session, policy, target).await;
+    let order = Order { policy, target, approved: &approved, passwords: &BTreeMap::new() };
+    match apply(session, order, &Patience::default(), &Quiet).await {
+        Ok(applied) => applied.verified,
+        Err(failure) => panic!("{failure}"),
+    }
 }
 
 /// The section as the strategy's file has it.
