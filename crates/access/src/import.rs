@@ -44,11 +44,11 @@ pub struct Imported {
     pub proven: bool,
 }
 
-/// Describes a database. `observed` is what [`crate::observe()`] answers for an empty policy and
-/// this target.
+/// Describes a database. `observed` is what [`crate::observe()`] answers for `Policy::default()` and
+/// this target, or for none.
 ///
-/// The policy's mode is the wanted one if the next plan is then empty, else the strictest in which
-/// it is; a finding says so.
+/// The policy's mode is the wanted one, unless that is `authoritative` and its plan would take away
+/// what cannot be expressed: then it is `adopt`, and findings say so and why.
 pub fn import(observed: &Observed, target: &Target, mode: Mode) -> Imported {
     let scope = Scope::new(observed, target);
     let mut policy = Policy { mode, extensions: extensions(observed), ..Policy::default() };
