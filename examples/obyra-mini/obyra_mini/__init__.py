@@ -24,7 +24,7 @@ def create_app() -> Flask:
     )
     db.init_app(app)
     # One transaction for each revision: what is done stays done when a later one fails.
-    migrate.init_app(app, db, transaction_per_migration=True)
+    migrate.init_app(app, db, transaction_per_migration=True, include_name=seeding.belongs_to_alembic)
     seeding.register()
     app.register_blueprint(web.pages)
     return app

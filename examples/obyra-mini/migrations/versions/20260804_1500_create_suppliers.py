@@ -1,4 +1,4 @@
-"""suppliers: the catalogue that all organisations share (branch: payments)"""
+"""suppliers: the shared catalogue (branch: payments)"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""payments of a project to a supplier (branch: payments)"""
+"""payments to suppliers (branch: payments)"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""budget_items.organization_id, empty for now: the expanding half (branch: budgets)"""
+"""budget_items.organization_id, empty for now: expand (branch: budgets)"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""budget_items.organization_id from the budget, in batches, then required: the contracting half"""
+"""budget_items.organization_id, filled in batches, then required: contract"""
 
 from alembic import context, op
 from sqlalchemy import text

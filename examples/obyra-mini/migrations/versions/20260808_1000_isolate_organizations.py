@@ -1,4 +1,4 @@
-"""row-level security: a transaction sees the rows of the organisation that it named, or none"""
+"""row-level security: each transaction sees one organisation"""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""index on payments(project_id, paid_on), built while the application writes"""
+"""index on payments by date, built concurrently"""
 
 from alembic import op
 
