@@ -14,7 +14,13 @@ use obyra_evidence::{Failure, Finding, Progress, text};
 use obyra_postgres::secrecy::SecretString;
 use obyra_postgres::{ChangeLock, Session, sql_failure};
 
+use crate::observe::observe;
+use crate::plan::plan;
 use crate::{Plan, Policy, Result, Step, Target};
+
+/// How often, and how far apart, a setting is looked for after the server was told to read it.
+const RELOAD_CHECKS: u32 = 20;
+const RELOAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is to be applied.
 #[derive(Clone, Copy)]
@@ -100,7 +106,7 @@ async fn locked(
     let mut applied = applied?;
     let settings: Vec<&Step> = order.approved.steps.iter().filter(|s| !s.is_transactional()).collect();
     applied.steps += settings.len();
-    server_settings(session, &settings).await?;
+    server_settings(session, order, &settings).await?;
     Ok(applied)
 }
 
@@ -128,7 +134,7 @@ async fn transactions(
 }
 
 /// `ALTER SYSTEM` cannot be taken back by a transaction, so it comes after everything else holds.
-async fn server_settings(session: &Session, steps: &[&Step]) -> Result<()> {
+async fn server_settings(session: &Session, order: Order<'_>, steps: &[&Step]) -> Result<()> {
     if steps.is_empty() {
         return Ok(());
     }
@@ -138,7 +144,20 @@ async fn server_settings(session: &Session, steps: &[&Step]) -> Result<()> {
         }
     }
     let reload = "SELECT pg_catalog.pg_reload_conf()";
-    session.batch_execute(reload).await.map_err(|e| sql_failure(text::access::RELOAD_FAILED.message(), &e))
+    session
+        .batch_execute(reload)
+        .await
+        .map_err(|e| sql_failure(text::access::RELOAD_FAILED.message(), &e))?;
+    // The server tells its processes one by one; ours hears of it a moment later.
+    for _ in 0..RELOAD_CHECKS {
+        let observed = observe(session, order.policy, order.target).await?;
+        let left = plan(order.policy, order.target, &observed);
+        if left.steps.iter().all(Step::is_transactional) {
+            break;
+        }
+        tokio::time::sleep(RELOAD_PAUSE).await;
+    }
+    Ok(())
 }
 
 fn step_failed(step: &Step, error: &obyra_postgres::tokio_postgres::Error) -> Failure {

@@ -268,3 +268,6 @@ impl Policy {
         self.profiles.get(name).cloned().or_else(|| Profile::builtin(name))
     }
 }
+
+#[cfg(test)]
+mod tests;

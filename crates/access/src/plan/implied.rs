@@ -86,10 +86,18 @@ impl<'a> Implied<'a> {
         let protected = |oid: &Oid| is_protected(&context.name(*oid));
         (context.declared.iter())
             .filter(|oid| context.role(**oid).is_some_and(|r| !r.superuser && r.oid != context.me()))
-            .map(|role| (*role, reach(*role, &edges)))
+            .map(|role| (*role, self.with_database_owner(reach(*role, &edges))))
             .filter(|(_, reach)| !reach.contains(&context.me()))
             .map(|(role, reach)| Subject { role, open_ended: reach.iter().any(protected), reach })
             .collect()
+    }
+
+    /// Whoever owns the database is a member of `pg_database_owner`, though no catalogue says so.
+    fn with_database_owner(&self, mut reach: BTreeSet<Oid>) -> BTreeSet<Oid> {
+        if reach.contains(&self.context.observed.database.owner) {
+            reach.extend(self.context.oid("pg_database_owner"));
+        }
+        reach
     }
 
     fn schemas(&self, subjects: &[Subject], questions: &mut Vec<Question>) {

@@ -62,6 +62,7 @@ async fn passwords_reach_the_server_as_verifiers_only() {
         let passwords = BTreeMap::from([("obyra_app".to_owned(), SecretString::from("plain-text-password"))]);
         let applied = world.apply_with(&world.admin, &policy, &plan, &passwords).await.unwrap();
         assert_eq!(applied.passwords, ["obyra_app"]);
+        assert!(applied.verified > 10, "{applied:?}");
         let stored = world.one("SELECT rolpassword FROM pg_authid WHERE rolname = 'obyra_app'").await;
         assert!(stored.starts_with("SCRAM-SHA-256$"), "{stored}");
         let seen = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%plain-text%' AND pid <> pg_backend_pid()";

@@ -111,3 +111,29 @@ async fn one_owner_differs_and_public_may_have_a_level() {
         assert_eq!(world.one("SELECT has_table_privilege('viewer', 'audit.v', 'SELECT')::text || has_table_privilege('viewer', 'audit.t', 'SELECT') || has_table_privilege('viewer', 'app.other', 'SELECT')").await, "truefalsetrue");
     }
 }
+
+#[tokio::test]
+async fn extensions_and_settings_of_the_server() {
+    let more = "[settings]\nlog_min_duration_statement = \"1s\"\nssl = true\nmax_connections = 123\n\
+                shared_preload_libraries = \"pg_stat_statements, auto_explain\"\n";
+    let world = World::start(Admin::Superuser).await;
+    let mut policy = model_with("authoritative", more);
+    policy.extensions = vec!["pg_stat_statements".into(), "no_such_extension".into()];
+    let plan = world.converge(&policy).await;
+    let sql = statements(&plan);
+    assert!(sql.contains("CREATE EXTENSION pg_stat_statements WITH SCHEMA public"), "{sql}");
+    assert!(sql.contains("ALTER SYSTEM SET log_min_duration_statement = '1s'"), "{sql}");
+    assert!(
+        sql.contains("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements', 'auto_explain'"),
+        "{sql}"
+    );
+    assert!(finds(&plan, "access.extension-unavailable") && finds(&plan, "access.needs-restart"));
+    let again = world.plan(&policy).await;
+    assert!(finds(&again, "access.waits-for-restart"), "{:?}", again.findings);
+    // A managed provider is told where such settings live.
+    let world = World::start(Admin::Master).await;
+    let plan = world.plan(&model_with("authoritative", more)).await;
+    let finding = plan.findings.iter().find(|f| f.subject == "setting max_connections").unwrap();
+    assert_eq!(finding.mend.as_ref().unwrap().code().id(), "access.mend-parameter-group");
+    assert!(!statements(&plan).contains("ALTER SYSTEM"));
+}
