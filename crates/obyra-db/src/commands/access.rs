@@ -1,6 +1,6 @@
 //! `access import`: the [access] section that describes a database as it is.
 
-use obyra_access::{Imported, Policy, Target, policy::Mode};
+use obyra_access::{Policy, Target, policy::Mode};
 use obyra_evidence::{Exit, Failure, text};
 use obyra_postgres::{Conninfo, Limits, Session};
 
@@ -18,18 +18,31 @@ pub async fn access(invocation: &mut Invocation, verb: &Access) -> Result<Exit, 
     let asked = target.clone().unwrap_or_default();
     let observed = obyra_access::observe(&session, &everything, &asked).await?;
     let target = target.unwrap_or_else(|| obyra_access::target_of(&observed));
-    let toml_of = |imported: &Imported| imported.toml_in(invocation.printer.language);
     let imported = obyra_access::import(&observed, &target, Mode::Authoritative);
-    if invocation.printer.json {
-        invocation.printer.json(&imported.policy);
+    let printer = invocation.printer;
+    if printer.json {
+        printer.json(&imported.policy);
     } else {
-        invocation.printer.data(&toml_of(&imported));
+        printer.data(&imported.toml_in(printer.language));
     }
     for finding in &imported.findings {
-        invocation.printer.note(finding.message.clone());
+        printer.warning(finding);
     }
-    invocation.printer.note(text::cli::IMPORTED.with("lines", toml_of(&imported).lines().count()));
-    Ok(Exit::Done)
+    printer.note(text::cli::IMPORTED_SCHEMAS.with("schemas", schemas(&target)));
+    Ok(if imported.proven { Exit::Done } else { Exit::Findings })
+}
+
+/// The line that an environment needs for the section to mean this database.
+fn schemas(target: &Target) -> String {
+    let pairs: Vec<String> =
+        target.schemas.iter().map(|(logical, schema)| format!("{} = {schema:?}", key(logical))).collect();
+    format!("schemas = {{ {} }}", pairs.join(", "))
+}
+
+/// A TOML key, quoted where it must be.
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { name.to_owned() } else { format!("{name:?}") }
 }
 
 async fn subject_of(invocation: &mut Invocation, subject: &Subject) -> Result<(Conninfo, Option<Target>), Failure> {
