@@ -12,8 +12,8 @@ use std::{fs, process};
 
 use obyra_evidence::{Exit, Quiet};
 use obyra_postgres::cluster::{
-    Embedded, EmbeddedSpec, Installation, Purpose, State, for_tests_version, installation_for_tests,
-    reachable_dir,
+    Embedded, EmbeddedSpec, Installation, Purpose, State, installation_for_tests,
+    installation_for_tests_version, reachable_dir,
 };
 use obyra_postgres::{Conninfo, Limits, Result, Session};
 use rustix::process::{Pid, Signal, kill_process};
@@ -241,13 +241,12 @@ async fn destroy_leaves_nothing() {
 
 #[tokio::test]
 async fn another_majors_cluster_is_refused() {
-    let Some(other) = for_tests_version(15).await else { return };
+    let installation = installation_for_tests_version(15).await.unwrap();
     let ground = Ground::new();
     ground.up().await;
     Embedded::down(&ground.dir()).await.unwrap();
     let spec = EmbeddedSpec { dir: ground.dir(), ..EmbeddedSpec::default() };
-    let installation: &Installation = other.installation();
-    let failure = Embedded::up(&spec, installation, &Quiet).await.unwrap_err();
+    let failure = Embedded::up(&spec, &installation, &Quiet).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Refused);
 }
 

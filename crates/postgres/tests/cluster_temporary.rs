@@ -11,8 +11,8 @@ use std::process::Stdio;
 use std::{fs, thread};
 
 use obyra_postgres::cluster::{
-    TemporaryCluster, TemporaryOptions, cache_for_tests, for_tests, for_tests_version, for_tests_with,
-    installation_for_tests,
+    MAJORS_FOR_TESTS, TemporaryCluster, TemporaryOptions, cache_for_tests, for_tests, for_tests_version,
+    for_tests_with, installation_for_tests,
 };
 use obyra_postgres::{Conninfo, Limits, Session};
 
@@ -101,13 +101,13 @@ async fn many_at_once() {
 }
 
 #[tokio::test]
-async fn other_versions_where_installed() {
-    assert!(for_tests_version(9).await.is_none());
-    for major in [14, 15, 17, 18] {
-        if let Some(cluster) = for_tests_version(major).await {
-            assert_eq!(cluster.installation().major, major);
-            assert!(ask(&cluster.loopback(), "SHOW server_version").await.starts_with(&major.to_string()));
-        }
+async fn every_version_is_had() {
+    for major in MAJORS_FOR_TESTS {
+        let cluster = for_tests_version(major).await;
+        assert_eq!(cluster.installation().major, major);
+        assert!(ask(&cluster.loopback(), "SHOW server_version").await.starts_with(&format!("{major}.")));
+        assert_eq!(ask(&cluster.loopback(), "SHOW data_checksums").await, "on");
+        assert_eq!(ask(&cluster.loopback(), "SHOW shared_preload_libraries").await, "pg_stat_statements");
     }
 }
 

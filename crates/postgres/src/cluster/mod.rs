@@ -12,6 +12,7 @@ mod initdb;
 mod install;
 mod layout;
 mod lock;
+mod pins;
 mod places;
 mod processes;
 mod room;
@@ -29,4 +30,7 @@ pub use embedded::{Embedded, EmbeddedSpec, State};
 pub use install::{Installation, Search};
 pub use places::{Purpose, reachable_dir};
 pub use temporary::{TemporaryCluster, TemporaryOptions};
-pub use testing::{cache_for_tests, for_tests, for_tests_version, for_tests_with, installation_for_tests};
+pub use testing::{
+    MAJORS_FOR_TESTS, cache_for_tests, for_tests, for_tests_version, for_tests_version_with, for_tests_with,
+    installation_for_tests, installation_for_tests_version,
+};

@@ -12,6 +12,9 @@ use crate::Result;
 /// The version that tests run on, unless they say otherwise.
 const MAJOR: u32 = 16;
 
+/// Every major version that is supported.
+pub const MAJORS_FOR_TESTS: [u32; 5] = [14, 15, 16, 17, 18];
+
 /// With TLS and, where there is room, in memory.
 const FOR_TESTS: TemporaryOptions =
     TemporaryOptions { tls: true, settings: Vec::new(), hba: Vec::new(), in_memory: true };
@@ -33,23 +36,37 @@ pub async fn for_tests_with(options: &TemporaryOptions) -> TemporaryCluster {
     or_panic(TemporaryCluster::start_with(&installation, &cache_for_tests(), options).await)
 }
 
-/// The same of another major version, if a distribution installed one on this machine.
+/// The same of a major version, 14 to 18.
 ///
 /// # Panics
-/// When it is installed but does not start.
-pub async fn for_tests_version(major: u32) -> Option<TemporaryCluster> {
-    if major == MAJOR {
-        return Some(for_tests_with(&FOR_TESTS).await);
-    }
-    let installation = Installation::installed(major).await?;
-    Some(or_panic(TemporaryCluster::start_with(&installation, &cache_for_tests(), &FOR_TESTS).await))
+/// When it cannot be had.
+pub async fn for_tests_version(major: u32) -> TemporaryCluster {
+    for_tests_version_with(major, &FOR_TESTS).await
+}
+
+/// The same of a major version with other options.
+///
+/// # Panics
+/// When it cannot be had.
+pub async fn for_tests_version_with(major: u32, options: &TemporaryOptions) -> TemporaryCluster {
+    let installation = or_panic(installation_for_tests_version(major).await);
+    or_panic(TemporaryCluster::start_with(&installation, &cache_for_tests(), options).await)
 }
 
 /// The PostgreSQL 16 that tests run on, found or fetched once in a process.
 pub async fn installation_for_tests() -> Result<Installation> {
     static FOUND: OnceCell<Installation> = OnceCell::const_new();
-    let search = Search { bin_dir: None, cache: cache_for_tests(), major: MAJOR };
-    FOUND.get_or_try_init(|| Installation::find_or_fetch(&search, &Quiet)).await.cloned()
+    FOUND.get_or_try_init(|| find_or_fetch(MAJOR)).await.cloned()
+}
+
+/// The PostgreSQL of a major version that tests run on.
+pub async fn installation_for_tests_version(major: u32) -> Result<Installation> {
+    if major == MAJOR { installation_for_tests().await } else { find_or_fetch(major).await }
+}
+
+async fn find_or_fetch(major: u32) -> Result<Installation> {
+    let search = Search { bin_dir: None, cache: cache_for_tests(), major };
+    Installation::find_or_fetch(&search, &Quiet).await
 }
 
 /// `$OBYRA_DB_CACHE`, or a folder that all test programs of this checkout share.
