@@ -7,10 +7,12 @@
 pub mod apply;
 pub mod driver;
 mod explain;
+pub mod graph;
 pub mod observe;
 pub mod plan;
 mod policy;
 pub mod python;
+pub mod scan;
 
 pub use apply::{Committed, Converge, Deployed, DeployedRevision, Deployment, Unconverged, deploy};
 pub use observe::{Observed, VersionTable, observe};

@@ -6,6 +6,7 @@
 mod allow;
 mod allowed;
 mod calls;
+pub(crate) mod depth;
 mod facts;
 mod files;
 mod judge;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use obyra_evidence::{Failure, Finding, Result, Severity, text};
 
 pub use allowed::Allowed;
+pub(crate) use judge::unread_message;
 use facts::Module;
 use project::Project;
 use source::{Source, Unread};

@@ -41,3 +41,21 @@ pub fn finding(finding: &Finding, language: Language) -> Value {
 pub fn findings(findings: &[Finding], language: Language) -> Value {
     findings.iter().map(|one| finding(one, language)).collect()
 }
+
+/// Findings about files, flat: what linters and their readers agree on.
+pub fn lint(findings: &[Finding], language: Language) -> Vec<Value> {
+    let one = |finding: &Finding| {
+        let place = finding.place.as_ref();
+        json!({
+            "rule": finding.message.code().id(),
+            "severity": finding.severity,
+            "file": place.map(|place| &place.file),
+            "line": place.map(|place| place.line),
+            "column": place.map(|place| place.column),
+            "subject": finding.subject,
+            "message": finding.message.say(language),
+            "mend": finding.mend.as_ref().map(|mend| mend.say(language)),
+        })
+    };
+    findings.iter().map(one).collect()
+}

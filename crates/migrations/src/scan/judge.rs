@@ -1,14 +1,16 @@
 //! From what the files tell, taken together, to findings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use obyra_evidence::{Finding, Message, Place, Severity, text};
+use obyra_evidence::{Code, Finding, Message, Place, Severity, text};
 use ruff_text_size::TextRange;
 
 use super::facts::{Act, Receiver, SecretKind, Site, Texts, Trouble};
 use super::names::is_sqlalchemy;
 use super::project::{Node, Project, Purpose};
 use super::reach::{self, Reach, Reached};
+use super::source::Unread;
 use super::sql::Statement;
 
 /// A helper of a helper of a helper: further ones are not followed.
@@ -199,7 +201,7 @@ fn severity(reach: Reach) -> Severity {
     }
 }
 
-fn mend(reach: Reach) -> obyra_evidence::Code {
+fn mend(reach: Reach) -> Code {
     match reach {
         Reach::Boot => text::scan::MEND_BOOT,
         Reach::Request => text::scan::MEND_REQUEST,
@@ -270,10 +272,15 @@ fn subject(project: &Project, node: Node) -> String {
 }
 
 /// A file that could not be read at all.
-pub(super) fn unread(file: &std::path::Path, why: &super::source::Unread) -> Finding {
-    use super::source::Unread;
+pub(super) fn unread(file: &Path, why: &Unread) -> Finding {
     let place = Place { file: file.to_owned(), line: 1, column: 1 };
-    let (message, mend) = match why {
+    let (message, mend) = unread_message(why);
+    Finding::new(Severity::Warning, file.display(), message).at(place).mended_by(mend)
+}
+
+/// Why a file could not be read, and what mends that.
+pub(crate) fn unread_message(why: &Unread) -> (Message, Code) {
+    match why {
         Unread::Unreadable(said) => (text::scan::UNREADABLE.with("said", said), text::scan::MEND_UNREADABLE),
         Unread::TooLarge(bytes) => {
             (text::scan::TOO_LARGE.with("megabytes", bytes / (1024 * 1024)), text::scan::MEND_TOO_LARGE)
@@ -281,6 +288,5 @@ pub(super) fn unread(file: &std::path::Path, why: &super::source::Unread) -> Fin
         Unread::NulByte => (text::scan::NUL_BYTE.into(), text::scan::MEND_NOT_UTF8),
         Unread::UnknownEncoding(name) => (text::scan::UNKNOWN_ENCODING.with("name", name), text::scan::MEND_NOT_UTF8),
         Unread::TooDeep => (text::scan::TOO_DEEP.into(), text::scan::MEND_TOO_LARGE),
-    };
-    Finding::new(Severity::Warning, file.display(), message).at(place).mended_by(mend)
+    }
 }
