@@ -132,14 +132,23 @@ async fn execute(
     }
 }
 
-/// Whether another session was in the way, so that the same transaction may succeed a moment later.
-/// "tuple concurrently updated" has no code of its own: two sessions changed one catalogue row.
+/// Whether another session was in the way, so that a moment later the same transaction succeeds, or
+/// finds that the database is no longer the one that the plan was made for: names that came or
+/// went show only when a statement meets them.
 fn is_in_the_way(error: &Error) -> bool {
+    const CODES: [SqlState; 7] = [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::UNDEFINED_TABLE,
+    ];
     let Some(said) = error.as_db_error() else { return false };
-    let code = said.code();
-    [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE]
-        .contains(code)
-        || (*code == SqlState::INTERNAL_ERROR && said.message().starts_with("tuple concurrently"))
+    // "tuple concurrently updated" has no code of its own: two sessions changed one catalogue row.
+    CODES.contains(said.code())
+        || (*said.code() == SqlState::INTERNAL_ERROR && said.message().starts_with("tuple concurrently"))
 }
 
 /// A step's failure; a denied one names the membership that the connected role lacks.

@@ -124,7 +124,12 @@ impl Bulk {
                 same.entry(objects).or_default().push(grantee);
             }
             let mut groups: Vec<_> = same.into_iter().collect();
-            groups.sort();
+            for (_, grantees) in &mut groups {
+                grantees.sort_by_cached_key(|grantee| context.name(*grantee));
+            }
+            groups.sort_by_cached_key(|(objects, grantees)| {
+                (objects.first().copied(), grantees.first().map(|grantee| context.name(*grantee)))
+            });
             for (objects, grantees) in groups {
                 let names: Vec<String> = objects.iter().map(|at| name(change.class, *at)).collect();
                 let step = change.step(context, &names, &grantees);

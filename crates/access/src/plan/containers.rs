@@ -8,10 +8,11 @@ use super::bulk::{as_grantor, cascading};
 use super::context::{Context, Managed, held};
 use super::diff::{Actual, Desired, Difference, with_owner};
 use super::draft::Drafts;
-use super::{Phase, Risk, Step};
+use super::memberships::may_act_for;
+use super::{Phase, Risk, Step, memberships};
 use crate::acl::{AclItem, PUBLIC_OID};
 use crate::observe::Oid;
-use crate::policy::PUBLIC;
+use crate::policy::{Mode, PUBLIC};
 use crate::privilege::{Held, Kind, Privileges};
 use crate::quote::ident;
 
@@ -158,6 +159,19 @@ fn close_public(context: &Context<'_>, drafts: &mut Drafts) {
     let actual =
         Actual { acl: &open, owner: schema.owner, public_untouched: Privileges::USAGE, of_table: None };
     let difference = context.difference(&BTreeMap::new(), &actual);
+    if difference.revokes.is_empty() {
+        return;
+    }
+    // Before PostgreSQL 15 it belongs to a superuser, even in a database that belongs to another:
+    // an administrator who is none cannot close it, and everything else is worth doing all the same.
+    if context.policy.mode == Mode::Authoritative && !may_act_for(context, schema.owner) {
+        let message = text::access::PUBLIC_OPEN
+            .with("admin", context.name(context.me()))
+            .with("owner", context.name(schema.owner));
+        let mend = text::access::MEND_RUN_AS_ADMIN.with("sql", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+        drafts.find(Finding::new(Severity::Error, "schema public", message).mended_by(mend));
+        return;
+    }
     schema_steps(context, "public", schema.owner, difference, drafts);
 }
 

@@ -8,6 +8,9 @@ use crate::policy::{Mode, PUBLIC, Policy, Profile, RoleKind};
 use crate::privilege::{Held, Kind, Wanted};
 use crate::target::{Target, is_protected};
 
+/// The number of the first role that does not exist yet.
+const FIRST_ABSENT: Oid = Oid::MAX - (1 << 24);
+
 /// A level of access with its privileges read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Level {
@@ -92,9 +95,8 @@ impl<'a> Context<'a> {
         let mut oids: HashMap<&str, Oid> = observed.roles.iter().map(|r| (r.name.as_str(), r.oid)).collect();
         oids.insert(PUBLIC, PUBLIC_OID);
         // Roles that are yet to be created get numbers from the far end, which no catalogue reaches.
-        for (offset, name) in policy.declared().filter(|name| observed.role(name).is_none()).enumerate() {
-            oids.insert(name, Oid::MAX - Oid::try_from(offset).unwrap_or(0));
-        }
+        let absent = policy.declared().filter(|name| observed.role(name).is_none());
+        oids.extend(absent.zip(FIRST_ABSENT..));
         let numbers = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<Oid> {
             names.filter_map(|name| oids.get(name).copied()).collect()
         };

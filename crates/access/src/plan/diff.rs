@@ -62,12 +62,15 @@ impl Context<'_> {
                 revokes.push(Excess { grantee, grantor, held: excess, cascade });
             }
         }
-        let grants = desired
+        let mut grants: Vec<(Oid, Held)> = desired
             .iter()
             .filter(|(grantee, _)| **grantee != actual.owner)
             .map(|(grantee, wanted)| (*grantee, missing(*wanted, held.get(grantee))))
             .filter(|(_, missing)| !missing.is_empty())
             .collect();
+        // By name, so that the steps read well and do not depend on when a role was created.
+        grants.sort_by_cached_key(|(grantee, _)| self.name(*grantee));
+        revokes.sort_by_cached_key(|excess: &Excess| self.name(excess.grantee));
         let others = |i: &AclItem| i.grantee != actual.owner && !i.held.grantable.is_empty();
         let as_owner = !self.is_superuser() && actual.owner != self.me() && actual.acl.iter().any(others);
         Difference { as_owner, grants, revokes }

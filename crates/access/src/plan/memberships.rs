@@ -1,7 +1,7 @@
 //! Who is a member of what. An edge is a role, a member and a grantor; what counts is what all
 //! grantors together give.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use obyra_evidence::{Finding, Severity, text};
 
@@ -214,6 +214,10 @@ pub(crate) fn self_grants(context: &Context<'_>, needed: &[String]) -> (Vec<Step
     }
     let me = context.me();
     let my_name = context.name(me);
+    // Nobody is made a member of pg_database_owner but by owning the database.
+    let owner = context.name(context.observed.database.owner);
+    let needed: BTreeSet<&String> =
+        needed.iter().map(|name| if name == "pg_database_owner" { &owner } else { name }).collect();
     for name in needed {
         let Some(oid) = context.oid(name).filter(|oid| *oid != me && !acts_as(context, *oid)) else {
             continue;
@@ -236,16 +240,19 @@ pub(crate) fn self_grants(context: &Context<'_>, needed: &[String]) -> (Vec<Step
     (steps, findings)
 }
 
-/// Whether the connected role already has a role's privileges and may become it. `pg_database_owner`
-/// has the database's owner as its member, which no catalogue shows.
+/// Whether the connected role can act as a role, at once or after granting itself that.
+pub(crate) fn can_act_as(context: &Context<'_>, role: Oid) -> bool {
+    let owner = context.observed.database.owner;
+    let role = if context.name(role) == "pg_database_owner" { owner } else { role };
+    context.is_superuser() || role == context.me() || acts_as(context, role) || may_grant(context, role)
+}
+
+/// Whether the connected role already has a role's privileges and may become it.
 fn acts_as(context: &Context<'_>, role: Oid) -> bool {
     let me = context.me();
-    if context.name(role) == "pg_database_owner" {
-        return context.observed.database.owner == me || acts_as(context, context.observed.database.owner);
-    }
     let reach = |option: fn(&Membership) -> bool| {
         let mut open = vec![me];
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(member) = open.pop() {
             for row in context.observed.memberships.iter().filter(|m| m.member == member && option(m)) {
                 if seen.insert(row.role) {
@@ -256,6 +263,13 @@ fn acts_as(context: &Context<'_>, role: Oid) -> bool {
         seen.contains(&role)
     };
     reach(|m| m.inherit) && reach(|m| m.set)
+}
+
+/// Whether the connected role can act for another, if need be after a grant to itself.
+pub(crate) fn may_act_for(context: &Context<'_>, role: Oid) -> bool {
+    let owner = context.observed.database.owner;
+    let role = if context.name(role) == "pg_database_owner" { owner } else { role };
+    context.is_superuser() || role == context.me() || acts_as(context, role) || may_grant(context, role)
 }
 
 /// Whether the connected role may grant a role to itself.

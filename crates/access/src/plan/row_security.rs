@@ -107,10 +107,22 @@ fn advise(context: &Context<'_>, relation: &Relation, detail: &TableDetail, name
         let message = text::access::VIEW_BYPASSES.with("view", &view).with("table", name);
         drafts.find(Finding::new(Severity::Warning, format!("view {view}"), message));
     }
+    newly_bound(context, relation, name, drafts);
     if !context.policy.tenancy.force {
         let owner = context.name(relation.owner);
         let message = text::access::OWNER_BYPASSES.with("owner", owner).with("table", name);
         drafts.find(Finding::new(Severity::Note, subject, message));
+    }
+}
+
+/// An application that worked as a superuser saw every row; as a role of its own it will not.
+fn newly_bound(context: &Context<'_>, relation: &Relation, name: &str, drafts: &mut Drafts) {
+    let Some((_, managed)) = context.schema_of(relation.schema) else { return };
+    for role in managed.levels.keys().filter(|role| context.role(**role).is_none()) {
+        if *role != crate::acl::PUBLIC_OID {
+            let message = text::access::ROWS_BIND.with("role", context.name(*role)).with("table", name);
+            drafts.find(Finding::new(Severity::Note, format!("table {name}"), message));
+        }
     }
 }
 

@@ -152,10 +152,10 @@ async fn what_would_fill_the_lock_table_is_divided() {
     let options = TemporaryOptions { settings: settings.to_vec(), ..TemporaryOptions::default() };
     let world = World::on(for_tests_with(&options).await, Admin::Superuser).await;
     world.sql("CREATE SCHEMA app").await;
+    let policy = policy(&MODEL.replace("app = \"read\"", "app = \"read-write\""));
     for _ in 0..8 {
         world.sql("DO $$ BEGIN FOR i IN 1..25 LOOP EXECUTE format('CREATE TABLE app.t%s (id serial PRIMARY KEY, name text)', (SELECT count(*) FROM pg_tables WHERE schemaname = 'app')); END LOOP; END $$").await;
     }
-    let policy = policy(MODEL);
     let plan = world.plan(&policy).await;
     assert!(plan.steps.iter().map(|s| s.batch).max().unwrap() > 2, "{}", statements(&plan).len());
     let applied = world.apply(&policy, &plan).await.unwrap();

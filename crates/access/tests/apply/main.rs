@@ -1,5 +1,5 @@
 //! Policy, plan and apply on real clusters: as a superuser, as a CREATEROLE administrator like
-//! that of a managed provider, on PostgreSQL 16 and, where installed, 15.
+//! that of a managed provider, on PostgreSQL 14 to 18.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
 

@@ -46,6 +46,8 @@ async fn row_security_is_enabled_where_policies_exist() {
         count("SELECT count(*) = 1 FROM app.events").await.unwrap();
         count("SELECT count(*) = 0 FROM app.events_2026").await.unwrap();
         count("SELECT count(*) = 2 FROM app.all_projects").await.unwrap();
+        let more = format!("[roles.newcomer]\nschemas = {{ app = \"read\" }}\n{TENANTS}");
+        assert!(finds(&world.plan(&model_with("authoritative", &more)).await, "access.rows-bind"));
         // Taken away from callers, a policy's helper is missed by everybody who reads the table.
         let more = format!("\"function app.current_org()\" = {{ obyra_readonly = [] }}\n{TENANTS}");
         assert!(finds(&world.plan(&model_with("authoritative", &more)).await, "access.helper-uncallable"));

@@ -67,6 +67,9 @@ pub struct World {
     pub target: Target,
 }
 
+/// The versions that the program works with.
+const MAJORS: std::ops::RangeInclusive<u32> = 14..=18;
+
 const PASSWORD: &str = "only-for-tests";
 
 impl World {
@@ -74,16 +77,21 @@ impl World {
         World::on(for_tests().await, who).await
     }
 
-    /// Every administrator on every version that this machine has.
+    /// Every administrator on every version.
     pub async fn all() -> Vec<World> {
         let mut worlds = Vec::new();
         for who in [Admin::Superuser, Admin::Master] {
-            worlds.push(World::start(who).await);
-            if let Some(cluster) = for_tests_version(15).await {
-                worlds.push(World::on(cluster, who).await);
+            for major in MAJORS {
+                worlds.push(World::on(for_tests_version(major).await, who).await);
             }
         }
         worlds
+    }
+
+    /// Before PostgreSQL 15 the schema `public` belongs to a superuser, even where the database is the
+    /// administrator's: only a superuser can close it.
+    pub fn leaves_public_open(&self) -> bool {
+        self.major < 15 && self.who == Admin::Master
     }
 
     pub async fn on(cluster: TemporaryCluster, who: Admin) -> World {
