@@ -59,6 +59,12 @@ fn roles(opened: &Opened<'_>, planned: &Planned) -> Fact {
             .with("reason", first.reason.say(opened.invocation.printer.language));
         return broken(evidence, format!("obyra-db plan {0}; obyra-db apply {0}", opened.name()));
     }
+    let open = text::access::PUBLIC_OPEN;
+    if let Some(finding) = planned.plan.findings.iter().find(|finding| finding.message.code() == open) {
+        let plan = text::cli::RUN.with("command", format!("obyra-db plan {}", opened.name()));
+        let mend = finding.mend.clone().unwrap_or(plan);
+        return Fact::Broken { evidence: vec![finding.message.clone()], mend };
+    }
     let declared = opened.environment.access.declared().count();
     let objects = planned.observed.relations.len() + planned.observed.routines.len();
     holds(text::cli::FACT_ROLES.with("roles", declared).with("objects", objects))
