@@ -9,7 +9,7 @@ use super::context::{Context, Managed, held};
 use super::diff::{Actual, Desired, Difference, with_owner};
 use super::draft::Drafts;
 use super::memberships::may_act_for;
-use super::{Phase, Risk, Step, memberships};
+use super::{Phase, Risk, Step};
 use crate::acl::{AclItem, PUBLIC_OID};
 use crate::observe::Oid;
 use crate::policy::{Mode, PUBLIC};

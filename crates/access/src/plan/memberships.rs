@@ -240,13 +240,6 @@ pub(crate) fn self_grants(context: &Context<'_>, needed: &[String]) -> (Vec<Step
     (steps, findings)
 }
 
-/// Whether the connected role can act as a role, at once or after granting itself that.
-pub(crate) fn can_act_as(context: &Context<'_>, role: Oid) -> bool {
-    let owner = context.observed.database.owner;
-    let role = if context.name(role) == "pg_database_owner" { owner } else { role };
-    context.is_superuser() || role == context.me() || acts_as(context, role) || may_grant(context, role)
-}
-
 /// Whether the connected role already has a role's privileges and may become it.
 fn acts_as(context: &Context<'_>, role: Oid) -> bool {
     let me = context.me();
