@@ -68,6 +68,8 @@ impl Privileges {
     pub const CONNECT: Privileges = Privileges(1 << 10);
     /// `TEMPORARY`.
     pub const TEMPORARY: Privileges = Privileges(1 << 11);
+    /// `MAINTAIN`, since PostgreSQL 17.
+    pub const MAINTAIN: Privileges = Privileges(1 << 12);
 
     /// All that may be granted on a kind of object by a server of this major version.
     pub fn all(kind: Kind, major: u32) -> Privileges {

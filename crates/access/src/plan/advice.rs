@@ -8,18 +8,32 @@ use super::context::Context;
 use super::draft::Drafts;
 use super::row_security::find;
 use crate::observe::{Oid, TableDetail};
-use crate::privilege::{Kind, Privileges};
+use crate::privilege::{Kind, Privileges, Wanted};
 use crate::quote;
 
-/// Adds the findings that concern sensitive tables and routines that run as their owner.
+/// Adds the findings that concern sensitive tables, routines that run as their owner, and privileges
+/// that the server does not know.
 pub(crate) fn advise(context: &Context<'_>, drafts: &mut Drafts) {
     sensitive(context, drafts);
+    if context.major() < 17 && wants_maintain(context) {
+        drafts.find(Finding::new(Severity::Note, "server", text::access::MAINTAIN_UNKNOWN));
+    }
     for routine in context.observed.routines.iter().filter(|r| r.security_definer && !r.search_path_fixed) {
         let Some((_, managed)) = context.schema_of(routine.schema) else { continue };
         let call = format!("{}({})", quote::qualified(managed.name, &routine.name), routine.arguments);
         let message = text::access::DEFINER_SEARCH_PATH.with("routine", &call);
         drafts.find(Finding::new(Severity::Warning, format!("function {call}"), message));
     }
+}
+
+fn wants_maintain(context: &Context<'_>) -> bool {
+    let policy = context.policy;
+    let profiles = policy.profiles.values().flat_map(|p| p.tables.iter().chain(p.views.iter().flatten()));
+    let defaults = policy.default_privileges.iter().flat_map(|entry| &entry.privileges);
+    let objects = policy.objects.values().flat_map(|roles| roles.values().flatten());
+    profiles.chain(defaults).chain(objects).any(|entry| {
+        Wanted::parse(entry, Kind::Table).is_some_and(|w| w.held.privileges.contains(Privileges::MAINTAIN))
+    })
 }
 
 fn sensitive(context: &Context<'_>, drafts: &mut Drafts) {

@@ -84,6 +84,7 @@ pub(crate) struct Context<'a> {
     pub(crate) declared: BTreeSet<Oid>,
     /// The declared roles that own schemas or objects.
     pub(crate) owners: BTreeSet<Oid>,
+    superuser: bool,
     by_oid: HashMap<Oid, &'a Role>,
     names: HashMap<Oid, &'a str>,
     oids: HashMap<&'a str, Oid>,
@@ -107,6 +108,7 @@ impl<'a> Context<'a> {
             schemas: Vec::new(),
             declared: numbers(&mut policy.declared()),
             owners: numbers(&mut policy.declared_owners()),
+            superuser: observed.is_superuser(),
             by_oid: observed.roles.iter().map(|r| (r.oid, r)).collect(),
             names: oids.iter().map(|(name, oid)| (*oid, *name)).collect(),
             oids,
@@ -172,7 +174,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn is_superuser(&self) -> bool {
-        self.observed.is_superuser()
+        self.superuser
     }
 
     /// The number of a role, existing or to be created.

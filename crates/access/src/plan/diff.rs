@@ -65,7 +65,7 @@ impl Context<'_> {
         let mut grants: Vec<(Oid, Held)> = desired
             .iter()
             .filter(|(grantee, _)| **grantee != actual.owner)
-            .map(|(grantee, wanted)| (*grantee, missing(*wanted, held.get(grantee))))
+            .map(|(grantee, wanted)| (*grantee, missing(self.givable(*wanted), held.get(grantee))))
             .filter(|(_, missing)| !missing.is_empty())
             .collect();
         // By name, so that the steps read well and do not depend on when a role was created.
@@ -74,6 +74,12 @@ impl Context<'_> {
         let others = |i: &AclItem| i.grantee != actual.owner && !i.held.grantable.is_empty();
         let as_owner = !self.is_superuser() && actual.owner != self.me() && actual.acl.iter().any(others);
         Difference { as_owner, grants, revokes }
+    }
+
+    /// What this server can give of what is wanted: before PostgreSQL 17 nobody can MAINTAIN.
+    fn givable(&self, wanted: Held) -> Held {
+        let maintain = Held { privileges: Privileges::MAINTAIN, grantable: Privileges::MAINTAIN };
+        if self.major() >= 17 { wanted } else { wanted.without(maintain) }
     }
 
     /// What an entry holds beyond what is wanted.

@@ -268,7 +268,7 @@ pub(crate) fn may_act_for(context: &Context<'_>, role: Oid) -> bool {
 /// Whether the connected role may grant a role to itself.
 fn may_grant(context: &Context<'_>, role: Oid) -> bool {
     let me = context.me();
-    let createrole = context.observed.current_role().is_some_and(|r| r.createrole);
+    let createrole = context.role(context.me()).is_some_and(|r| r.createrole);
     match context.role(role) {
         None => createrole,
         Some(found) if found.superuser => false,

@@ -102,7 +102,7 @@ fn alter(context: &Context<'_>, role: &Role, policy: &RolePolicy, drafts: &mut D
 fn flags(context: &Context<'_>, policy: &RolePolicy, role: Option<&Role>) -> Vec<Flag> {
     let admin = policy.kind == RoleKind::Admin;
     let managed = context.target.provider.admin_role().is_some();
-    let me = context.observed.current_role();
+    let me = context.role(context.me());
     let superuser = context.is_superuser();
     // From 16 on nobody gives what it does not have; before, CREATEROLE could give CREATEDB.
     let has =
