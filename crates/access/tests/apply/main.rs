@@ -9,3 +9,4 @@ mod model;
 mod modes;
 mod rows;
 mod support;
+mod versions;

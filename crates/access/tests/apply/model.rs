@@ -10,7 +10,7 @@ use crate::support::{Admin, MODEL, TABLES, World, policy, statements};
 
 #[tokio::test]
 async fn an_empty_database_comes_to_the_model_and_stays_there() {
-    for world in World::all().await {
+    for world in World::every().await {
         let policy = world.model().await;
         let app = |sql: &'static str| world.try_as("obyra_app", sql);
         app("SELECT * FROM app.users; INSERT INTO app.users (email) VALUES ('a'); DELETE FROM app.\"order\"")

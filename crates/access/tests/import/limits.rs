@@ -107,7 +107,11 @@ async fn older_and_newer_servers_are_imported() {
              ALTER TABLE app.t OWNER TO owner; GRANT ALL ON app.t TO person; GRANT USAGE ON SCHEMA app TO reader;
              GRANT SELECT (a) ON app.t TO reader; ALTER ROLE closed IN DATABASE postgres SET role = 'owner'";
         admin.batch_execute(build).await.unwrap();
+        if major >= 17 {
+            admin.batch_execute("GRANT MAINTAIN ON app.t TO closed WITH GRANT OPTION").await.unwrap();
+        }
         let (imported, _) = faithful(&admin).await;
         assert_eq!(imported.policy.sensitive["app.t"]["reader"], ["a"]);
+        assert_eq!(imported.toml.contains("MAINTAIN WITH GRANT OPTION"), major >= 17, "{}", imported.toml);
     }
 }
