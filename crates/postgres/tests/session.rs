@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use obyra_evidence::{Code, text::postgres as say};
-use obyra_postgres::cluster::{TemporaryCluster, for_tests};
+use obyra_postgres::cluster::{MAJORS_FOR_TESTS, TemporaryCluster, for_tests, for_tests_version};
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{
     CHANGE_LOCK_KEY_SQL, ChangeLock, Conninfo, Limits, Session, generate_password, quote, scram_verifier,
@@ -31,8 +31,13 @@ async fn one(session: &Session, query: &str) -> String {
 
 #[tokio::test]
 async fn who_is_not_let_in_learns_why() {
-    let cluster = for_tests().await;
-    let session = admin(&cluster).await;
+    for major in MAJORS_FOR_TESTS {
+        let_in(&for_tests_version(major).await).await;
+    }
+}
+
+async fn let_in(cluster: &TemporaryCluster) {
+    let session = admin(cluster).await;
     let password = generate_password().unwrap();
     let verifier = scram_verifier(&password);
     session
@@ -60,8 +65,13 @@ async fn who_is_not_let_in_learns_why() {
 
 #[tokio::test]
 async fn the_wanted_kind_of_server_is_found_among_the_hosts() {
-    let cluster = for_tests().await;
-    let session = admin(&cluster).await;
+    for major in MAJORS_FOR_TESTS {
+        kinds(&for_tests_version(major).await).await;
+    }
+}
+
+async fn kinds(cluster: &TemporaryCluster) {
+    let session = admin(cluster).await;
     session
         .batch_execute(
             "CREATE ROLE reader LOGIN PASSWORD 'p'; ALTER ROLE reader SET default_transaction_read_only = on",
@@ -94,14 +104,19 @@ async fn the_wanted_kind_of_server_is_found_among_the_hosts() {
 
 #[tokio::test]
 async fn a_session_has_a_name_and_limits_and_keeps_them() {
-    let cluster = for_tests().await;
+    for major in MAJORS_FOR_TESTS {
+        limits(&for_tests_version(major).await).await;
+    }
+}
+
+async fn limits(cluster: &TemporaryCluster) {
     let limits = Limits { lock_timeout: Some(Duration::from_millis(1500)), statement_timeout: None };
     let session = Session::connect(&cluster.loopback(), limits).await.unwrap();
     assert_eq!(one(&session, "SHOW application_name").await, "obyra-db");
     let named = connect(&cluster.admin().with_application_name("drill")).await;
     assert_eq!(one(&named, "SHOW application_name").await, "drill");
     assert_eq!(one(&named, "SHOW lock_timeout").await, "5s");
-    assert!(session.version().at_least(16) && !session.in_recovery());
+    assert!(session.version().at_least(cluster.installation().major) && !session.in_recovery());
     assert_eq!(
         one(&session, "SHOW server_version").await.split(' ').next().unwrap(),
         session.version().to_string()
@@ -128,8 +143,13 @@ async fn a_session_has_a_name_and_limits_and_keeps_them() {
 
 #[tokio::test]
 async fn the_end_of_a_session_is_told() {
-    let cluster = for_tests().await;
-    let watcher = admin(&cluster).await;
+    for major in MAJORS_FOR_TESTS {
+        ends(&for_tests_version(major).await).await;
+    }
+}
+
+async fn ends(cluster: &TemporaryCluster) {
+    let watcher = admin(cluster).await;
     let session = connect(&cluster.loopback()).await;
     let pid: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     watcher.query_one("SELECT pg_terminate_backend($1, 5000)", &[&pid]).await.unwrap();
@@ -175,7 +195,12 @@ async fn a_session_that_is_dropped_in_the_middle_holds_nothing_for_long() {
 
 #[tokio::test]
 async fn one_at_a_time_changes_a_database_and_the_other_learns_who() {
-    let cluster = for_tests().await;
+    for major in MAJORS_FOR_TESTS {
+        locks(&for_tests_version(major).await).await;
+    }
+}
+
+async fn locks(cluster: &TemporaryCluster) {
     let first = connect(&cluster.admin().with_application_name("deploy 7")).await;
     let second = connect(&cluster.loopback()).await;
     let lock = ChangeLock::acquire(&first, Duration::ZERO).await.unwrap();
@@ -222,8 +247,13 @@ async fn one_at_a_time_changes_a_database_and_the_other_learns_who() {
 
 #[tokio::test]
 async fn names_and_literals_are_what_the_server_makes_of_them() {
-    let cluster = for_tests().await;
-    let session = admin(&cluster).await;
+    for major in MAJORS_FOR_TESTS {
+        quotes(&for_tests_version(major).await).await;
+    }
+}
+
+async fn quotes(cluster: &TemporaryCluster) {
+    let session = admin(cluster).await;
     let words = session.query("SELECT word FROM pg_get_keywords()", &[]).await.unwrap();
     let mut names: Vec<String> = words.iter().map(|row| row.get(0)).collect();
     names.extend(

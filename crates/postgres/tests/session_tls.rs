@@ -5,14 +5,16 @@
 use std::net::TcpListener as StdListener;
 
 use obyra_evidence::{Code, Failure, text::postgres as say};
-use obyra_postgres::cluster::{TemporaryCluster, TemporaryOptions, for_tests_with};
+use obyra_postgres::cluster::{
+    MAJORS_FOR_TESTS, TemporaryCluster, TemporaryOptions, for_tests_version_with, for_tests_with,
+};
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Limits, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// A cluster with one role that is admitted only with TLS, and one only without.
-async fn cluster() -> TemporaryCluster {
+async fn cluster(major: u32) -> TemporaryCluster {
     let options = TemporaryOptions {
         tls: true,
         hba: vec![
@@ -21,9 +23,10 @@ async fn cluster() -> TemporaryCluster {
             "hostnossl all only_plain 127.0.0.1/32 scram-sha-256".into(),
             "host      all only_plain 127.0.0.1/32 reject".into(),
         ],
+        in_memory: true,
         ..TemporaryOptions::default()
     };
-    let cluster = for_tests_with(&options).await;
+    let cluster = for_tests_version_with(major, &options).await;
     let admin = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();
     admin
         .batch_execute(
@@ -64,7 +67,12 @@ async fn refused(target: &Conninfo) -> Code {
 
 #[tokio::test]
 async fn certificates_prove_what_the_mode_asks() {
-    let cluster = cluster().await;
+    for major in MAJORS_FOR_TESTS {
+        certificates(cluster(major).await).await;
+    }
+}
+
+async fn certificates(cluster: TemporaryCluster) {
     let ca = cluster.ca_file();
     let trust = format!("sslrootcert='{}'", ca.display());
     let stranger = cluster.dir().join("stranger.pem");
@@ -165,7 +173,7 @@ async fn certificates_of_clients_and_self_signed_ones() {
 
 #[tokio::test]
 async fn allow_and_prefer_take_the_other_way_when_refused() {
-    let cluster = cluster().await;
+    let cluster = cluster(16).await;
     for (user, mode, outcome) in [
         ("only_tls", "disable", Err(say::NO_HBA_ENTRY)),
         ("only_tls", "allow", Ok(true)),

@@ -5,21 +5,22 @@
 mod support;
 
 use obyra_evidence::{Quiet, text::seeds as say};
-use obyra_postgres::cluster::{cache_for_tests, for_tests_version, installation_for_tests};
+use obyra_postgres::cluster::{Installation, cache_for_tests, for_tests_version, installation_for_tests};
 use obyra_seeds::{Copied, Proof, Target, verify};
 use support::{Site, tracking};
 
 async fn proof(site: &Site, copied: Copied) -> Result<Proof, obyra_evidence::Failure> {
-    let installation = installation_for_tests().await.unwrap();
+    proof_with(&installation_for_tests().await.unwrap(), site, copied).await
+}
+
+async fn proof_with(
+    installation: &Installation,
+    site: &Site,
+    copied: Copied,
+) -> Result<Proof, obyra_evidence::Failure> {
     let cache = cache_for_tests();
     let database = site.target();
-    let target = Target {
-        database: &database,
-        run_as: "obyra_migrate",
-        installation: &installation,
-        cache: &cache,
-        copied,
-    };
+    let target = Target { database: &database, run_as: "obyra_migrate", installation, cache: &cache, copied };
     verify(target, &site.seeds(), &tracking(), &Quiet).await
 }
 
@@ -141,15 +142,26 @@ async fn more_than_a_hundred_tables_of_every_kind() {
     assert_eq!(changes(&proof), [("001_kinds", "app.kinds"), ("001_kinds", "app.parts_1")]);
 }
 
-/// Where a distribution has installed one; elsewhere there is nothing to show.
+/// With newer programs, as where only those are installed, and with the version's own.
 #[tokio::test]
-async fn an_older_server_is_copied_to_newer_programs() {
-    for major in [14, 15] {
+async fn every_version_is_copied() {
+    for major in [14, 15, 17, 18] {
         let cluster = for_tests_version(major).await;
         let site = Site::on(cluster).await;
         site.write("001_organizations.sql", ORGANIZATIONS);
         assert_eq!(site.apply().await.unwrap().len(), 1);
-        assert!(proof(&site, Copied::Schema).await.unwrap().is_idempotent());
+        if major < 16 {
+            assert!(proof(&site, Copied::Schema).await.unwrap().is_idempotent());
+        }
+        let own = site.cluster.installation().clone();
+        for copied in [Copied::Schema, Copied::SchemaAndData] {
+            let proof = proof_with(&own, &site, copied).await.unwrap();
+            assert!(proof.is_idempotent(), "{major}: {:?}", proof.changes);
+            assert_eq!(proof.rows, 3, "{major}");
+        }
+        site.write("002_touch.sql", "UPDATE organizations SET touched_at = clock_timestamp()");
+        let proof = proof_with(&own, &site, Copied::Schema).await.unwrap();
+        assert_eq!(changes(&proof), [("002_touch", "app.organizations")]);
     }
 }
 
