@@ -49,6 +49,16 @@ async fn the_example_application_reaches_its_head() {
 }
 
 #[tokio::test]
+async fn the_example_application_reaches_its_head_on_every_version() {
+    for major in [14, 15, 17, 18] {
+        let database = Database::on(major).await;
+        let deployed = deploy_app(&database, &example(), "obyra_mini:create_app").await.unwrap();
+        assert!(deployed.from_base && deployed.revisions.len() >= 10, "{major}: {deployed:?}");
+        assert_eq!(deployed.committed.unwrap().version_table, "app.alembic_version");
+    }
+}
+
+#[tokio::test]
 async fn an_application_that_cannot_be_imported_is_named() {
     let database = Database::new().await;
     let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use obyra_migrations::{
     Converge, Deployed, Deployment, Policy, PythonEnvironment, PythonSearch, Unconverged, deploy,
     find_or_make,
 };
-use obyra_postgres::cluster::{TemporaryCluster, cache_for_tests, for_tests};
+use obyra_postgres::cluster::{TemporaryCluster, cache_for_tests, for_tests_version};
 use obyra_postgres::{Conninfo, Limits, Session};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -92,7 +92,15 @@ pub struct Database {
 
 impl Database {
     pub async fn new() -> Database {
-        let cluster = for_tests().await;
+        Database::on(16).await
+    }
+
+    /// The same on another version.
+    pub async fn on(major: u32) -> Database {
+        let cluster = for_tests_version(major).await;
+        // Before PostgreSQL 16 the member says whether it inherits.
+        let (inherits, options) =
+            if major < 16 { ("NOINHERIT", "") } else { ("INHERIT", " WITH INHERIT FALSE, SET TRUE") };
         let first = session(&cluster.admin()).await;
         first.batch_execute("CREATE DATABASE app").await.expect("a database");
         let target = cluster.admin().with_database("app");
@@ -100,8 +108,8 @@ impl Database {
         let password = obyra_postgres::quote::literal(PASSWORD);
         admin
             .batch_execute(&format!(
-                "CREATE ROLE owner NOLOGIN; CREATE ROLE reader; CREATE ROLE migrator LOGIN PASSWORD {password};
-                 GRANT owner TO migrator WITH INHERIT FALSE, SET TRUE;
+                "CREATE ROLE owner NOLOGIN; CREATE ROLE reader; CREATE ROLE migrator LOGIN {inherits} PASSWORD {password};
+                 GRANT owner TO migrator{options};
                  ALTER ROLE migrator IN DATABASE app SET role = 'owner';
                  ALTER ROLE migrator IN DATABASE app SET search_path = 'app';
                  CREATE SCHEMA app AUTHORIZATION owner;"
