@@ -2,52 +2,7 @@
 
 mod project;
 
-use project::{Project, Run};
-
-/// The example application, and OBYRA's strategy beside it.
-fn application() -> Project {
-    let project = Project::empty();
-    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/obyra-mini");
-    copy(&example, project.path());
-    project.run(&["init", "--lang", "en"]).ends(0);
-    project
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name();
-        if [".venv", ".obyra-db", "__pycache__", "obyra-db.toml"].iter().any(|skipped| name == *skipped) {
-            continue;
-        }
-        let target = to.join(&name);
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-/// Stops the cluster however the test ends.
-struct Dev(Project);
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        self.0.run(&["down", "dev"]);
-    }
-}
-
-impl Dev {
-    fn run(&self, arguments: &[&str]) -> Run {
-        self.0.run(arguments)
-    }
-
-    fn sql(&self, sql: &str) -> Run {
-        self.run(&["exec", "dev", "--", "psql", "-X", "-q", "-c", sql])
-    }
-}
+use project::{Dev, application};
 
 #[test]
 fn from_nothing_to_the_checklist_and_again() {
