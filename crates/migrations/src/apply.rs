@@ -118,6 +118,10 @@ pub async fn deploy(
             Err(what_stayed(deployment, failure, &complaint, (&plan, before)).await)
         }
         Err(UpgradeError::Failure(failure)) => Err(seen.blame(&plan, failure)),
+        // A deploy waits as long as the revisions take.
+        Err(UpgradeError::TimedOut) => {
+            Err(Failure::new(text::migrations::DRIVER_SILENT.with("status", "timeout")))
+        }
     }
 }
 

@@ -16,6 +16,12 @@ import threading
 import time
 import traceback
 import warnings
+import weakref
+
+
+# What a statement of obyra-db's own begins with, and how much of the others is told.
+OURS = "/* obyra-db */ "
+STATEMENT_CHARS = 4000
 
 
 class Aborted(Exception):
@@ -58,6 +64,10 @@ class Driver:
         self.revision = None
         self.upgrade = None
         self.watching = False
+        self.engines = weakref.WeakSet()
+        self.statements_watched = False
+        self.hidden = None
+        self.application = None
 
     def answer(self, request):
         self.revision = self.upgrade = None
@@ -103,6 +113,21 @@ class Driver:
         self.run_environment(self.upgrade.options, self.upgrade.configured)
         self.channel.send("done", transaction=self.upgrade.transaction)
 
+    def do_replay(self, request):
+        """An upgrade on a throw-away server, whose revisions also go down and up again."""
+        self.watch_statements()
+        self.upgrade = Replay(self, request)
+        self.run_environment(self.upgrade.options, self.upgrade.configured)
+        self.channel.send("done", transaction=self.upgrade.transaction)
+
+    def do_connect(self, request):
+        """Another database from now on. Whoever connected before connects anew."""
+        for engine in list(self.engines):
+            engine.dispose()
+        os.environ.update(request["environment"])
+        choose_database_driver()
+        self.channel.send("connected")
+
     # -- Alembic and the application -----------------------------------------------------------
 
     def run_environment(self, options_for, configured):
@@ -133,12 +158,24 @@ class Driver:
                 script.run_env()
 
     def load_application(self):
-        if not self.setup["app"]:
-            return None
+        if not self.setup["app"] or self.application:
+            return self.application
         from flask import cli
 
         cli.load_dotenv()  # as the flask command does; it never replaces a variable that is set
-        return cli.ScriptInfo(self.setup["app"]).load_app()
+        application = cli.ScriptInfo(self.setup["app"]).load_app()
+        group = application.cli.commands.get("db")
+        if group is not None and "upgrade" not in getattr(group, "commands", ()):
+            self.hidden_group(group)
+        self.application = application
+        return application
+
+    def hidden_group(self, group):
+        """The application's own group `db` comes before the one that Flask-Migrate registers."""
+        functions = [group.callback, *(command.callback for command in getattr(group, "commands", {}).values())]
+        codes = [function.__code__ for function in functions if hasattr(function, "__code__")]
+        places = (self.place(code.co_filename, code.co_firstlineno) for code in codes)
+        self.hidden = {"place": next(filter(None, places), None)}
 
     def configuration(self, application):
         if application and "migrate" in application.extensions:
@@ -190,8 +227,43 @@ class Driver:
 
         @event.listens_for(Engine, "begin")
         def remember(connection):
-            frames = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None))
-            connection.info["obyra_began_at"] = next(filter(None, (self.place(*each) for each in frames)), None)
+            connection.info["obyra_began_at"] = self.caller((self.root, self.scripts))
+
+        @event.listens_for(Engine, "engine_connect")
+        def keep(connection):
+            self.engines.add(connection.engine)
+
+    def watch_statements(self):
+        """Each statement is told with its line, before it runs; and the network is closed to revisions."""
+        if self.statements_watched:
+            return
+        self.statements_watched = True
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+
+        @event.listens_for(Engine, "before_cursor_execute")
+        def tell(connection, cursor, statement, parameters, context, executemany):
+            if not statement.startswith(OURS):
+                self.channel.send("statement", sql=statement[:STATEMENT_CHARS], place=self.caller((self.scripts, self.root)))
+
+        def close_network(name, arguments):
+            if self.stage != "revision" or name not in ("socket.connect", "socket.getaddrinfo"):
+                return
+            address = arguments[1] if name == "socket.connect" else arguments[0]
+            if not (isinstance(address, str) and address.startswith("/")):  # a socket of this machine
+                self.channel.send("network", address=str(address), place=self.caller((self.scripts, self.root)))
+                raise OSError("a revision on the gate's server has no network: %s" % (address,))
+
+        sys.addaudithook(close_network)
+
+    def caller(self, folders):
+        """The innermost frame of the application, in the first of the folders that any is in."""
+        frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None)]
+        for folder in folders:
+            for file, line in frames:
+                if file.startswith(folder) and self.place(file, line):
+                    return self.place(file, line)
+        return None
 
     # -- what went wrong, and where ------------------------------------------------------------
 
@@ -210,6 +282,7 @@ class Driver:
         facts = {
             "stage": self.stage,
             "revision": self.revision,
+            "phase": getattr(self.upgrade, "phase", None),
             "kind": type(culprit).__name__,
             "place": place,
             "transaction": self.upgrade and self.upgrade.transaction,
@@ -287,10 +360,12 @@ class Upgrade:
             yield step
         self.driver.stage, self.driver.revision = "environment", None
 
+    phase = "applied"
+
     def applied(self, ctx, step, heads, run_args):
         seconds = time.monotonic() - self.began
         self.transaction["committed"] = False
-        self.hold(ctx.connection, "applied", revision=step.up_revision_id, seconds=seconds)
+        self.hold(ctx.connection, self.phase, revision=step.up_revision_id, seconds=seconds)
 
     def committing(self, connection):
         """SQLAlchemy is about to send COMMIT, whoever asked for it."""
@@ -314,7 +389,7 @@ class Upgrade:
         try:
             for done, statement in enumerate(request["run"]):
                 # Without parameters, so that no driver takes a percent sign for a placeholder.
-                result = connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                result = connection.exec_driver_sql(OURS + statement, execution_options={"no_parameters": True})
                 rows = [list(row) for row in result] if result.returns_rows else []
         except Exception as error:
             self.channel.send("sql-failed", statement=done, **database_error(error))
@@ -347,6 +422,3 @@ def main():
     driver = Driver(Channel())
     while True:
         driver.answer(driver.channel.receive())
-
-
-main()

@@ -9,6 +9,7 @@ mod protocol;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use obyra_evidence::{Failure, scrub, text};
 use obyra_postgres::secrecy::{ExposeSecret, SecretString};
@@ -17,16 +18,21 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::time::{Instant, timeout_at};
 
 use self::output::Output;
+pub(crate) use self::protocol::Replay;
 use self::protocol::{Answer, Event, Request, Setup};
-pub use self::protocol::{Applied, Complaint, Graph, Line, Planned, Revision, Said, Stage, Transaction};
+pub use self::protocol::{
+    Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Models, Network, Phase,
+    Planned, Revision, Said, Stage, Statement, Transaction, Trip,
+};
 use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;
 use crate::{Policy, explain};
 
 /// The program that the driver process runs.
-const PROGRAM: &str = include_str!("driver.py");
+const PROGRAM: &str = concat!(include_str!("driver.py"), include_str!("driver/replay.py"));
 
 /// How many of the application's last lines a failure shows.
 const LINES_SHOWN: usize = 12;
@@ -85,6 +91,37 @@ pub trait Attend: Send {
         async { Ok(()) }
     }
 
+    /// A part of a round trip has run.
+    fn tripped(
+        &mut self,
+        connection: &mut DriverConnection<'_>,
+        phase: Phase,
+        trip: &Trip,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (connection, phase, trip);
+        async { Ok(()) }
+    }
+
+    /// A statement is about to be sent. The driver does not wait.
+    fn statement(&mut self, statement: Statement) {
+        let _ = statement;
+    }
+
+    /// A revision tried to call another machine. The driver does not wait.
+    fn network(&mut self, network: Network) {
+        let _ = network;
+    }
+
+    /// The application's command group `db` hides Flask-Migrate's. The driver does not wait.
+    fn hidden_group(&mut self, place: Option<Line>) {
+        let _ = place;
+    }
+
+    /// The models, beside the schema at the head. The driver does not wait.
+    fn models(&mut self, models: Models) {
+        let _ = models;
+    }
+
     /// COMMIT is about to be sent. With `autocommit`, the statements before it are committed already.
     fn committing(
         &mut self,
@@ -103,6 +140,8 @@ pub enum UpgradeError {
     Complaint(Complaint),
     /// This program ended it, or the driver could not be spoken to.
     Failure(Failure),
+    /// Nothing was heard of it for too long. The process is gone.
+    TimedOut,
 }
 
 impl From<Failure> for UpgradeError {
@@ -124,7 +163,13 @@ pub struct Driver {
 impl Driver {
     /// Starts the process. It imports Alembic with the first request.
     pub async fn start(work: &Workplace<'_>) -> Result<Driver> {
-        let setup = setup(work)?;
+        Driver::start_with(work, &[]).await
+    }
+
+    /// The same, with more statements that each of its connections begins with.
+    pub(crate) async fn start_with(work: &Workplace<'_>, session: &[&str]) -> Result<Driver> {
+        let mut setup = setup(work)?;
+        setup.session.extend(session.iter().map(|statement| (*statement).to_owned()));
         let mut command = work.python.command();
         command.args(["-u", "-c", PROGRAM]).current_dir(absolute(work.project)?);
         hide(&mut command, work.hidden_variables);
@@ -133,10 +178,8 @@ impl Driver {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut secrets = Vec::new();
         if let Some(target) = work.target {
-            let target = target.with_application_name("obyra-db migrate");
-            let url = target.url(Scheme::PostgresqlPsycopg, Reveal::Password);
-            command.env("DATABASE_URL", url.expose_secret());
-            command.envs(target.env().iter().map(|(name, value)| (name, value.expose_secret().to_owned())));
+            let environment = environment(target);
+            command.envs(environment.iter().map(|(name, value)| (name, value.expose_secret().to_owned())));
             secrets.extend(target.password().cloned());
         }
         let mut child = command.spawn().map_err(|error| {
@@ -188,36 +231,107 @@ impl Driver {
         }
     }
 
+    /// Another database from now on.
+    pub(crate) async fn connect(&mut self, target: &Conninfo) -> Result<()> {
+        self.secrets.extend(target.password().cloned());
+        let environment = environment(target);
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.expose_secret().to_owned()));
+        self.send(&Request::Connect { environment: environment.collect() }).await?;
+        match self.receive().await? {
+            Event::Connected => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Upgrades to a revision. What it did is believed only once a second connection confirms it.
     pub async fn upgrade(
         &mut self,
         to: &str,
         attend: &mut impl Attend,
     ) -> std::result::Result<Transaction, UpgradeError> {
-        self.send(&Request::Upgrade { to }).await?;
+        self.converse(&Request::Upgrade { to }, attend, None).await
+    }
+
+    /// Upgrades on a throw-away server, with round trips. `patience` is how long one revision may take.
+    pub(crate) async fn replay(
+        &mut self,
+        replay: &Replay,
+        attend: &mut impl Attend,
+        patience: Duration,
+    ) -> std::result::Result<Transaction, UpgradeError> {
+        self.converse(&Request::Replay(replay), attend, Some(patience)).await
+    }
+
+    async fn converse(
+        &mut self,
+        request: &Request<'_>,
+        attend: &mut impl Attend,
+        patience: Option<Duration>,
+    ) -> std::result::Result<Transaction, UpgradeError> {
+        self.send(request).await?;
+        let next = || patience.map(|patience| Instant::now() + patience);
+        let mut deadline = next();
         loop {
-            let event = self.receive().await?;
-            let mut connection = DriverConnection { driver: self };
-            let answer = match &event {
-                Event::Begin { revision } => {
-                    attend.begin(revision);
+            let event = match deadline {
+                None => self.receive().await?,
+                Some(deadline) => match timeout_at(deadline, self.receive()).await {
+                    Ok(event) => event?,
+                    Err(_) => {
+                        let _ = self.child.kill().await;
+                        return Err(UpgradeError::TimedOut);
+                    }
+                },
+            };
+            let event = match event {
+                Event::Statement(statement) => {
+                    attend.statement(statement);
                     continue;
                 }
-                Event::Configured { identity } => {
-                    attend.configured(Identity::from_row(identity.as_deref().unwrap_or_default())).await
+                Event::Network(network) => {
+                    attend.network(network);
+                    continue;
                 }
-                Event::Planned(planned) => attend.planned(&mut connection, planned).await,
-                Event::Applied(applied) => attend.applied(&mut connection, applied).await,
-                Event::Committing { autocommit } => attend.committing(&mut connection, *autocommit).await,
-                Event::Done { transaction } => return Ok(transaction.clone()),
-                Event::Failed(complaint) => return Err(UpgradeError::Complaint(complaint.clone())),
-                other => return Err(unexpected(other).into()),
+                Event::HiddenGroup { place } => {
+                    attend.hidden_group(place);
+                    continue;
+                }
+                Event::Models(models) => {
+                    attend.models(models);
+                    continue;
+                }
+                Event::Begin { revision } => {
+                    attend.begin(&revision);
+                    deadline = next();
+                    continue;
+                }
+                Event::Done { transaction } => return Ok(transaction),
+                Event::Failed(complaint) => return Err(UpgradeError::Complaint(complaint)),
+                held => held,
             };
-            if let Err(failure) = answer {
+            if let Err(failure) = self.held(&event, attend).await {
                 self.abort(&failure).await;
                 return Err(failure.into());
             }
             self.send(&Answer::Continue(true)).await?;
+            deadline = next();
+        }
+    }
+
+    /// What this program does while the driver waits for it.
+    async fn held(&mut self, event: &Event, attend: &mut impl Attend) -> Result<()> {
+        let mut connection = DriverConnection { driver: self };
+        match event {
+            Event::Configured { identity } => {
+                attend.configured(Identity::from_row(identity.as_deref().unwrap_or_default())).await
+            }
+            Event::Planned(planned) => attend.planned(&mut connection, planned).await,
+            Event::Applied(applied) => attend.applied(&mut connection, applied).await,
+            Event::Committing { autocommit } => attend.committing(&mut connection, *autocommit).await,
+            Event::Again(trip) => attend.tripped(&mut connection, Phase::Again, trip).await,
+            Event::Reversed(trip) => attend.tripped(&mut connection, Phase::Reversed, trip).await,
+            Event::Repeated(trip) => attend.tripped(&mut connection, Phase::Repeated, trip).await,
+            other => Err(unexpected(other)),
         }
     }
 
@@ -327,6 +441,14 @@ fn setup(work: &Workplace<'_>) -> Result<Setup> {
         identity: IDENTITY_SQL,
         session: vec![format!("SET lock_timeout = '{lock_timeout}s'"), CLIENT_CHECK.to_owned()],
     })
+}
+
+/// The variables that lead the application to its database.
+fn environment(target: &Conninfo) -> Vec<(&'static str, SecretString)> {
+    let target = target.with_application_name("obyra-db migrate");
+    let mut environment = target.env();
+    environment.push(("DATABASE_URL", target.url(Scheme::PostgresqlPsycopg, Reveal::Password)));
+    environment
 }
 
 /// The application gets its own database and no other.

@@ -19,6 +19,7 @@ pub(crate) fn complaint(work: &Workplace<'_>, complaint: &Complaint) -> Failure 
         }
         Stage::Application => say::APP_FAILED.with("app", work.policy.app.as_deref().unwrap_or("")),
         Stage::Environment => say::ENV_FAILED.message(),
+        Stage::Models => text::gate::MODELS_FAILED.message(),
         Stage::Revision => {
             say::REVISION_FAILED.with("revision", complaint.revision.as_deref().unwrap_or("?"))
         }
@@ -77,7 +78,7 @@ pub(crate) fn file(project: &Path, absolute_file: &Path) -> PathBuf {
     inside.unwrap_or_else(|| absolute_file.to_owned())
 }
 
-fn words(kind: &str, said: &Said) -> String {
+pub(crate) fn words(kind: &str, said: &Said) -> String {
     let mut words = match (&said.sqlstate, kind) {
         (Some(state), _) => format!("ERROR {state}: {}", said.message),
         (None, "" | "SystemExit") => said.message.clone(),

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod driver;
 mod explain;
+pub mod gate;
 pub mod graph;
 pub mod observe;
 pub mod plan;
@@ -17,5 +18,5 @@ pub mod scan;
 pub use apply::{Committed, Converge, Deployed, DeployedRevision, Deployment, Unconverged, deploy};
 pub use observe::{Observed, VersionTable, observe};
 pub use plan::{Plan, plan};
-pub use policy::Policy;
+pub use policy::{GatePolicy, Policy};
 pub use python::{PythonEnvironment, PythonSearch, find_or_make};

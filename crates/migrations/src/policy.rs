@@ -6,6 +6,8 @@ use obyra_evidence::HumanDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::graph::Naming;
+
 /// Alembic's migrations: where they are, how their application is loaded, who runs them.
 ///
 /// Paths are relative to the folder of the strategy file.
@@ -32,6 +34,35 @@ pub struct Policy {
     pub version_table: String,
     /// The schema of the version table. Absent: as `env.py` says, else the first of the search path.
     pub version_table_schema: Option<String>,
+    /// What `migrate gate` demands of them.
+    pub gate: GatePolicy,
+}
+
+/// What the gate demands of migrations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Gate")]
+pub struct GatePolicy {
+    /// How long a revision may take on a database without rows.
+    pub revision_budget: HumanDuration,
+    /// How long a revision, or the loading of the application, may say nothing before it is ended.
+    pub patience: HumanDuration,
+    /// A table with fewer rows may be locked: it is over in a moment. Where the number of rows is not
+    /// known, every table counts as large.
+    pub large_table_rows: u64,
+    /// How the files of revisions are named.
+    pub naming: Naming,
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        GatePolicy {
+            revision_budget: HumanDuration::from_seconds(10),
+            patience: HumanDuration::from_seconds(60),
+            large_table_rows: 10_000,
+            naming: Naming::Any,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -46,6 +77,7 @@ impl Default for Policy {
             lock_timeout: HumanDuration::from_seconds(5),
             version_table: "alembic_version".into(),
             version_table_schema: None,
+            gate: GatePolicy::default(),
         }
     }
 }

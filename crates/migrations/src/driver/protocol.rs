@@ -1,5 +1,6 @@
 //! What `driver.py` and this crate say to each other: one JSON object a line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,25 @@ pub(crate) enum Request<'a> {
     Graph,
     Current,
     Upgrade { to: &'a str },
+    Replay(&'a Replay),
+    Connect { environment: BTreeMap<String, String> },
+}
+
+/// An upgrade on a throw-away server, whose revisions also go down and up again.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Replay {
+    /// The revision to reach.
+    pub to: String,
+    /// The revisions whose statements are measured.
+    pub checked: BTreeSet<String>,
+    /// The revisions that go down and up again.
+    pub trips: BTreeSet<String>,
+    /// The revisions before which a transaction of several revisions is committed.
+    pub separate: BTreeSet<String>,
+    /// Down and up are committed; else they are taken back.
+    pub committed: bool,
+    /// The models are compared at the end.
+    pub models: bool,
 }
 
 /// What a driver that holds the migration is told.
@@ -67,6 +87,108 @@ pub(crate) enum Event {
         transaction: Transaction,
     },
     Failed(Complaint),
+    Connected,
+    Statement(Statement),
+    Network(Network),
+    HiddenGroup {
+        place: Option<Line>,
+    },
+    Again(Trip),
+    Reversed(Trip),
+    Repeated(Trip),
+    Models(Models),
+}
+
+/// A statement that is about to be sent, by whichever connection.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Statement {
+    /// Its text; the end of a long one is cut off.
+    pub sql: String,
+    /// The application's line that sends it.
+    pub place: Option<Line>,
+}
+
+/// A revision tried to call another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Network {
+    /// Which.
+    pub address: String,
+    /// The line that tried.
+    pub place: Option<Line>,
+}
+
+/// Which part of a round trip has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The upgrade, a second time without a downgrade.
+    Again,
+    /// The downgrade.
+    Reversed,
+    /// The upgrade after the downgrade.
+    Repeated,
+}
+
+/// A part of a round trip has run; the transaction is still open.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Trip {
+    /// The revision.
+    pub revision: String,
+    /// How long its own code took.
+    pub seconds: f64,
+    /// What it raised.
+    #[serde(default)]
+    pub failed: Option<Complaint>,
+    /// It wanted to commit, so that only a round trip that is committed says anything.
+    #[serde(default)]
+    pub needs_commit: bool,
+}
+
+/// The models beside the schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Models {
+    /// Whether `env.py` gives any.
+    pub compared: bool,
+    /// What Alembic's own comparison finds.
+    pub differences: Vec<Difference>,
+    /// The CHECK constraints that the models declare.
+    pub checks: Vec<DeclaredCheck>,
+    /// The enumerations that the models declare.
+    pub enums: Vec<DeclaredEnum>,
+}
+
+/// What Alembic's comparison finds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Difference {
+    /// `add_table`, `remove_column`, `modify_nullable`, … : what would make the schema follow the models.
+    pub kind: String,
+    /// What it is about.
+    pub name: String,
+    /// More of it.
+    pub detail: String,
+}
+
+/// A CHECK constraint of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DeclaredCheck {
+    /// The schema, where the model names one.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: String,
+    /// The constraint.
+    pub name: String,
+    /// Its condition.
+    pub sql: String,
+}
+
+/// An enumeration of the models.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DeclaredEnum {
+    /// The schema, where the model names one.
+    pub schema: Option<String>,
+    /// The type.
+    pub name: String,
+    /// Its values, in their order.
+    pub labels: Vec<String>,
 }
 
 /// The revisions as Alembic reads them, from the bases to the heads.
@@ -177,6 +299,8 @@ pub enum Stage {
     Environment,
     /// In a revision.
     Revision,
+    /// Comparing the models with the schema.
+    Models,
     /// obyra-db itself refused to go on.
     Aborted,
 }
@@ -188,6 +312,9 @@ pub struct Complaint {
     pub stage: Stage,
     /// The revision that was running.
     pub revision: Option<String>,
+    /// `applied`, or the part of a round trip.
+    #[serde(default)]
+    pub phase: Option<String>,
     /// The exception's class.
     pub kind: String,
     /// The innermost line of the revisions, else of the application, that it passed through.

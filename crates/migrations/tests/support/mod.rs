@@ -65,14 +65,20 @@ impl Project {
 
     /// Adds a revision; `upgrade` is the body of its function.
     pub fn revision(self, id: &str, down: &[&str], upgrade: &str) -> Project {
+        self.revision_of(id, down, upgrade, "pass")
+    }
+
+    /// Adds a revision with the bodies of both functions. The first line of `upgrade` is line 9.
+    pub fn revision_of(self, id: &str, down: &[&str], upgrade: &str, downgrade: &str) -> Project {
         let down = match down {
             [] => "None".to_owned(),
             parents => format!("({:?},)", parents.join("\", \"")).replace("\\\"", "\""),
         };
-        let body = upgrade.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let body = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let (upgrade, downgrade) = (body(upgrade), body(downgrade));
         let source = format!(
             "\"\"\"the {id} revision\"\"\"\n\nfrom alembic import op\n\nrevision = \"{id}\"\ndown_revision = {down}\n\n\
-             def upgrade():\n{body}\n\ndef downgrade():\n    pass\n"
+             def upgrade():\n{upgrade}\n\ndef downgrade():\n{downgrade}"
         );
         fs::write(self.path().join(format!("migrations/versions/{id}.py")), source).expect("a revision");
         self

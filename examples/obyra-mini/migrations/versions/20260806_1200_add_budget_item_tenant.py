@@ -1,4 +1,4 @@
-"""budget_items.organization_id, empty for now: expand (branch: budgets)"""
+"""budget_items.organization_id, empty for now: the expanding half (branch: budgets)"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,6 @@ down_revision = "create_budgets"
 
 def upgrade() -> None:
     op.add_column("budget_items", sa.Column("organization_id", sa.Integer))
-    op.create_index("ix_budget_items_organization_id", "budget_items", ["organization_id"])
 
 
 def downgrade() -> None:

@@ -1,0 +1,445 @@
+//! The course of a gate: from empty to the head, then what must be committed, then from a starting schema.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use obyra_evidence::{Failure, Finding, Progress, Severity, text};
+use obyra_postgres::{Result, Session, sql_failure};
+
+use super::judge::Run;
+use super::places::Places;
+use super::proof::{self, Claim};
+use super::stage::{Database, Stage};
+use super::watch::{Leg, Seen, Watcher};
+use super::{Order, Report, Scope, Site, Start, Timed, Verdict, branch, log, models, start, trips};
+use crate::driver::{Complaint, Driver, Graph, Phase, Replay, Stage as Where, Transaction, UpgradeError};
+use crate::graph as files;
+use crate::observe::{Identity, Objects, version_tables};
+
+/// Connections other than the migration's tell which commands they run.
+const TRACE: &str = "SET obyra_gate.watch = 'trace'";
+
+/// A gate under way.
+pub(super) struct Course<'a> {
+    order: &'a Order<'a>,
+    progress: &'a dyn Progress,
+    stage: Stage,
+    /// The first database, made while Python was loading.
+    ready: Option<Database>,
+    /// None after it was ended.
+    driver: Option<Driver>,
+    graph: Graph,
+    /// What to upgrade to.
+    to: String,
+    /// Revisions whose round trip must be committed to be tried.
+    committing: BTreeSet<String>,
+    /// Revisions whose round trip is done.
+    tripped: BTreeSet<String>,
+    trips_failed: bool,
+    report: Report,
+}
+
+/// A replay that has ended.
+struct Ran {
+    outcome: std::result::Result<Transaction, UpgradeError>,
+    seen: Seen,
+    before: Objects,
+}
+
+impl<'a> Course<'a> {
+    /// Starts the server and Python side by side, and reads the graph of revisions.
+    pub async fn prepare(
+        order: &'a Order<'a>,
+        site: &mut impl Site,
+        progress: &'a dyn Progress,
+    ) -> Result<Course<'a>> {
+        let server = async {
+            let mut stage = Stage::start(order).await?;
+            let ready = stage.database(site).await?;
+            Ok::<_, Failure>((stage, ready))
+        };
+        let python = async {
+            let mut driver = Driver::start_with(&order.work, &[TRACE]).await?;
+            let graph = driver.graph(&order.work).await;
+            Ok::<_, Failure>((driver, graph))
+        };
+        let (server, python) = tokio::join!(server, python);
+        let ((stage, ready), (driver, graph)) = (server?, python?);
+        let mut report = Report::default();
+        let folder = order.work.policy.directory_in(order.work.project);
+        report.findings.extend(static_findings(order)?);
+        let graph = match graph {
+            Ok(graph) => graph,
+            Err(failure) if failure.what.code() == text::migrations::GRAPH_UNREADABLE => {
+                let told = text::gate::GRAPH_UNREADABLE.with("why", failure.why.as_deref().unwrap_or("?"));
+                let finding = Finding::new(Severity::Error, "migrations", told);
+                report.findings.push(match failure.at {
+                    Some(place) => finding.at(place),
+                    None => finding,
+                });
+                report.upgrade = Verdict::Failed;
+                Graph::default()
+            }
+            Err(failure) => return Err(failure),
+        };
+        let (checked, by_branch) = branch::checked(order.scope, &graph, &folder).await;
+        report.head = graph.heads.first().filter(|_| graph.heads.len() == 1).cloned();
+        let to = report.head.clone().unwrap_or_else(|| "heads".to_owned());
+        (report.checked, report.checked_branch) = (checked, by_branch);
+        Ok(Course {
+            order,
+            progress,
+            stage,
+            ready: Some(ready),
+            driver: Some(driver),
+            graph,
+            to,
+            committing: BTreeSet::new(),
+            tripped: BTreeSet::new(),
+            trips_failed: false,
+            report,
+        })
+    }
+
+    /// The revisions.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The head from an empty database, with the round trips that can be taken back. Says whether it got there.
+    pub async fn from_empty(&mut self, site: &mut impl Site) -> Result<bool> {
+        let mut trips = self.report.checked.clone();
+        self.progress.begin(text::gate::REPLAYING.message(), Some(self.graph.revisions.len() as u64));
+        loop {
+            let database = match self.ready.take() {
+                Some(database) => database,
+                None => self.stage.database(site).await?,
+            };
+            let replay = Replay {
+                to: self.to.clone(),
+                checked: self.report.checked.clone(),
+                trips: trips.clone(),
+                separate: self.separate(),
+                committed: false,
+                models: true,
+            };
+            let ran = self.run(&database, &replay).await?;
+            // A revision that ended the transaction itself took the way back with it.
+            if let Some(revision) = broken_trip(&ran) {
+                trips.remove(&revision);
+                self.committing.insert(revision);
+                continue;
+            }
+            self.progress.done();
+            return self.judge_from_empty(&database, ran).await;
+        }
+    }
+
+    async fn judge_from_empty(&mut self, database: &Database, ran: Ran) -> Result<bool> {
+        let timed =
+            |(revision, seconds): (&String, &f64)| Timed { revision: revision.clone(), seconds: *seconds };
+        self.report.revisions = ran.seen.applied.iter().map(timed).collect();
+        self.judge(database, &ran, &self.report.checked.clone()).await?;
+        let done = match &ran.outcome {
+            Ok(transaction) => {
+                let places = Places::new(self.order.work.project, &self.graph);
+                let claim = Claim {
+                    places: &places,
+                    policy: self.order.work.policy,
+                    graph: &self.graph,
+                    transaction,
+                    seen: &ran.seen,
+                    before: &ran.before,
+                    schemas: self.order.schemas,
+                };
+                let missing = proof::committed(&database.admin, &claim).await?;
+                let fatal = missing.iter().any(|finding| {
+                    finding.severity == Severity::Error
+                        && finding.message.code() != text::gate::VERSION_TABLE_SCHEMA
+                });
+                self.report.findings.extend(missing);
+                self.report.upgrade = if fatal { Verdict::Failed } else { Verdict::Passed };
+                if let (Some(models), false) = (&ran.seen.models, fatal) {
+                    let schemas = self.order.schemas;
+                    let found = models::findings(&database.admin, models, &ran.seen.catalogue, schemas).await;
+                    self.report.findings.extend(found);
+                }
+                !fatal
+            }
+            Err(_) => {
+                self.report.upgrade = Verdict::Failed;
+                let Ran { outcome, seen, .. } = ran;
+                if let Err(error) = outcome {
+                    self.stopped(error, &seen, text::gate::UPGRADE_FAILED)?;
+                }
+                false
+            }
+        };
+        Ok(done)
+    }
+
+    /// Round trips that commit: each revision that needs one goes down and up for good, as on a real server.
+    pub async fn for_good(&mut self, site: &mut impl Site) -> Result<()> {
+        let mut left = self.committing.clone();
+        if left.is_empty() {
+            return Ok(());
+        }
+        self.progress.begin(text::gate::STAIRS.message(), None);
+        while !left.is_empty() {
+            let database = self.stage.database(site).await?;
+            let replay = Replay {
+                to: self.to.clone(),
+                checked: left.clone(),
+                trips: left.clone(),
+                separate: left.clone(),
+                committed: true,
+                models: false,
+            };
+            let mut ran = self.run(&database, &replay).await?;
+            let mut stuck = ran.outcome.is_err();
+            if let Err(UpgradeError::Complaint(complaint)) = &ran.outcome
+                && let Some((revision, phase)) = leg_of(complaint)
+            {
+                let legs = &mut ran.seen.trips.entry(revision).or_default().legs;
+                legs.insert(phase, Leg::Failed(Box::new(complaint.clone())));
+                stuck = false;
+            }
+            self.judge(&database, &ran, &left).await?;
+            if stuck {
+                if let Err(error) = ran.outcome {
+                    self.stopped(error, &ran.seen, text::gate::DOWNGRADE_FAILED)?;
+                }
+                self.trips_failed = true;
+                break;
+            }
+            let before = left.len();
+            left.retain(|revision| !self.tripped.contains(revision));
+            if left.len() == before {
+                break;
+            }
+        }
+        self.progress.done();
+        Ok(())
+    }
+
+    /// The head from a schema as an environment has it, with round trips of what is pending there.
+    pub async fn from_start(&mut self, site: &mut impl Site) -> Result<()> {
+        let Some(begin) = self.order.start else { return Ok(()) };
+        self.progress.begin(text::gate::RESTORING.message(), None);
+        let empty = self.stage.empty().await?;
+        let restored = start::restore(self.order, begin, &empty).await?;
+        self.report.findings.extend(restored);
+        let database = self.stage.prepared(site).await?;
+        start::hand_over(&database.admin, &database.runner).await?;
+        self.stamp(&database.admin, begin).await?;
+        let replay = Replay {
+            to: self.to.clone(),
+            checked: self.report.checked.clone(),
+            trips: self.report.checked.difference(&self.committing).cloned().collect(),
+            separate: self.separate(),
+            committed: false,
+            models: false,
+        };
+        let ran = self.run(&database, &replay).await?;
+        self.judge(&database, &ran, &replay.checked).await?;
+        let Ran { outcome, seen, .. } = ran;
+        if let Err(error) = outcome {
+            self.report.upgrade = Verdict::Failed;
+            self.stopped(error, &seen, text::gate::START_FAILED)?;
+        }
+        self.progress.done();
+        Ok(())
+    }
+
+    /// A version table without rows in a dump without data says nothing: it stands where the branch began.
+    async fn stamp(&self, admin: &Session, begin: &Start) -> Result<()> {
+        let tables = version_tables(self.order.work.policy, admin).await?;
+        let Some(table) = tables.first().filter(|table| table.revisions.is_empty()) else {
+            return Ok(());
+        };
+        let revisions = match begin {
+            Start::Live { revisions, .. } => revisions.clone(),
+            Start::Dump(_) => self.before_checked(),
+        };
+        start::stamp(admin, &table.qualified(), &revisions).await
+    }
+
+    /// The ends of what is not checked.
+    fn before_checked(&self) -> Vec<String> {
+        let old = self.graph.revisions.iter().filter(|each| !self.report.checked.contains(&each.id));
+        let followed: BTreeSet<&String> = old.clone().flat_map(|each| &each.down).collect();
+        old.filter(|each| !followed.contains(&each.id)).map(|each| each.id.clone()).collect()
+    }
+
+    /// Where a transaction of several revisions is cut: before what production does not have yet; before each
+    /// revision, when all are checked, or none of their locks could be told from an earlier one's.
+    fn separate(&self) -> BTreeSet<String> {
+        if self.order.scope == Scope::All {
+            return self.report.checked.clone();
+        }
+        let first = self.graph.revisions.iter().find(|each| self.report.checked.contains(&each.id));
+        first.map(|revision| revision.id.clone()).into_iter().collect()
+    }
+
+    async fn run(&mut self, database: &Database, replay: &Replay) -> Result<Ran> {
+        let work = &self.order.work;
+        let mut driver = match self.driver.take() {
+            Some(driver) => driver,
+            None => Driver::start_with(work, &[TRACE]).await?,
+        };
+        driver.connect(&database.runner).await?;
+        let identity = Identity::of(&database.admin).await?;
+        let before = Objects::seen_by(&database.admin).await?;
+        let mut watcher = Watcher::new(replay, (&identity, database.runner.user()), self.progress);
+        let patience = Duration::from_secs(work.policy.gate.patience.seconds());
+        let outcome = driver.replay(replay, &mut watcher, patience).await;
+        let seen = watcher.seen;
+        if matches!(outcome, Ok(_) | Err(UpgradeError::Complaint(_))) {
+            self.driver = Some(driver);
+        }
+        Ok(Ran { outcome, seen, before })
+    }
+
+    /// What the log and the round trips of a replay say.
+    async fn judge(&mut self, database: &Database, ran: &Ran, checked: &BTreeSet<String>) -> Result<()> {
+        let places = Places::new(self.order.work.project, &self.graph);
+        let entries = log::entries(&self.stage.log(), database.log_offset)?;
+        let ours = process(&database.admin).await?;
+        let version_table = match &ran.seen.planned {
+            Some(planned) => planned.version_table.as_str(),
+            None => self.order.work.policy.version_table.as_str(),
+        };
+        let run = Run {
+            places: &places,
+            seen: &ran.seen,
+            entries: &entries,
+            ours: &[ours],
+            checked,
+            version_table,
+            sizes: self.order.sizes,
+            large_rows: self.order.work.policy.gate.large_table_rows,
+        };
+        let (findings, commands) = run.read();
+        let mut found = proof::conduct(&places, self.order.work.policy, &ran.seen);
+        found.extend(findings);
+        for (revision, each) in &ran.seen.trips {
+            if each.needs_commit {
+                self.committing.insert(revision.clone());
+                continue;
+            }
+            let findings = trips::findings(&places, revision, each);
+            self.trips_failed |= findings.iter().any(|finding| finding.severity == Severity::Error);
+            found.extend(findings);
+            if each.legs.contains_key(&Phase::Reversed) {
+                self.tripped.insert(revision.clone());
+            }
+        }
+        self.report.findings.extend(found);
+        if self.report.commands.is_empty() {
+            self.report.commands = commands;
+        }
+        Ok(())
+    }
+
+    /// The finding that an unfinished replay amounts to. What is no fault of the migrations is a failure.
+    fn stopped(&mut self, error: UpgradeError, seen: &Seen, code: obyra_evidence::Code) -> Result<()> {
+        use text::gate as say;
+        let places = Places::new(self.order.work.project, &self.graph);
+        let running = seen.running.as_deref();
+        let subject = running.map_or_else(|| "application".to_owned(), |id| format!("revision {id}"));
+        let function = || running.and_then(|id| places.function(id, "upgrade"));
+        let shown = running.unwrap_or("–");
+        let finding = match error {
+            UpgradeError::TimedOut => {
+                let seconds = self.order.work.policy.gate.patience.seconds();
+                let told = say::TIMED_OUT.with("revision", shown).with("seconds", seconds);
+                places.finding(Severity::Error, &subject, told, function()).mended_by(say::MEND_TIMED_OUT)
+            }
+            UpgradeError::Failure(failure) if failure.what.code() == text::migrations::DRIVER_SILENT => {
+                let told = say::DIED.with("revision", shown).with("why", &failure);
+                places.finding(Severity::Error, &subject, told, function()).mended_by(say::MEND_DIED)
+            }
+            UpgradeError::Failure(failure) => return Err(failure),
+            UpgradeError::Complaint(complaint) => complained(&places, &complaint, code),
+        };
+        self.report.findings.push(finding);
+        Ok(())
+    }
+
+    /// What was found, in its order.
+    pub fn report(mut self) -> Report {
+        self.report.downgrade = match (self.trips_failed, self.report.checked.is_subset(&self.tripped)) {
+            (true, _) => Verdict::Failed,
+            (false, true) if self.report.upgrade == Verdict::Passed => Verdict::Passed,
+            _ => Verdict::Unknown,
+        };
+        let findings = std::mem::take(&mut self.report.findings);
+        self.report.add(findings);
+        self.report
+    }
+}
+
+/// What the files themselves tell.
+fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
+    let work = &order.work;
+    let folder = work.policy.directory_in(work.project);
+    let revisions = files::read(&folder, work.policy.config_in(work.project).as_deref())?;
+    Ok(files::check(&revisions, &files::Convention { naming: work.policy.gate.naming }))
+}
+
+async fn process(session: &Session) -> Result<i32> {
+    let row = session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await;
+    let row = row.map_err(|e| sql_failure(text::migrations::CATALOGUE_UNREADABLE.message(), &e))?;
+    Ok(row.get(0))
+}
+
+/// The part of a round trip in which an exception ended the replay.
+fn leg_of(complaint: &Complaint) -> Option<(String, Phase)> {
+    let phase = match complaint.phase.as_deref()? {
+        "again" => Phase::Again,
+        "reversed" => Phase::Reversed,
+        "repeated" => Phase::Repeated,
+        _ => return None,
+    };
+    complaint.revision.clone().map(|revision| (revision, phase))
+}
+
+/// The revision whose round trip could not be taken back.
+fn broken_trip(ran: &Ran) -> Option<String> {
+    match &ran.outcome {
+        Err(UpgradeError::Complaint(complaint)) => leg_of(complaint).map(|(revision, _)| revision),
+        _ => None,
+    }
+}
+
+fn complained(places: &Places<'_>, complaint: &Complaint, code: obyra_evidence::Code) -> Finding {
+    use text::gate as say;
+    let why = trips::why(complaint);
+    let at = complaint.place.as_ref().map(|line| places.line(line));
+    // autocommit_block() asserts that there is a transaction of Alembic's own.
+    if let Some(transaction) = complaint.transaction.as_ref().filter(|each| each.external)
+        && complaint.kind == "AssertionError"
+    {
+        let at = transaction.began_at.as_ref().map(|line| places.line(line));
+        let finding = places.finding(Severity::Error, "env.py", say::SILENT_ROLLBACK.message(), at);
+        return finding.mended_by(text::migrations::MEND_SILENT_ROLLBACK);
+    }
+    let (subject, told, mend) = match (complaint.stage, &complaint.revision) {
+        (Where::Revision, Some(revision)) => {
+            let told = code.with("revision", revision).with("why", why);
+            (format!("revision {revision}"), told, Some(say::MEND_UPGRADE_FAILED))
+        }
+        (Where::Alembic | Where::Application, _) => {
+            let told = say::APPLICATION_FAILED.with("why", why);
+            ("application".to_owned(), told, Some(text::migrations::MEND_APP))
+        }
+        (Where::Models, _) => ("models".to_owned(), say::MODELS_FAILED.message(), None),
+        _ => ("env.py".to_owned(), say::ENVIRONMENT_FAILED.with("why", why), None),
+    };
+    let at = at.or_else(|| complaint.revision.as_deref().and_then(|id| places.function(id, "upgrade")));
+    let finding = places.finding(Severity::Error, &subject, told, at);
+    match mend {
+        Some(mend) => finding.mended_by(mend),
+        None => finding,
+    }
+}

@@ -1,0 +1,107 @@
+-- What the gate installs in its throw-away database: eyes, and nothing that a migration could notice.
+-- The event triggers tell the server's log, which no rollback can silence. `obyra_gate.watch` says how
+-- much: 'trace' (any other connection than the migration's), 'full' (a revision that is checked), 'off'.
+CREATE SCHEMA obyra_gate;
+GRANT USAGE ON SCHEMA obyra_gate TO PUBLIC;
+
+CREATE FUNCTION obyra_gate.mark(phase text, revision text, watch text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+  PERFORM set_config('obyra_gate.watch', watch, false);
+  RAISE LOG 'obyra-gate %', json_build_object('phase', phase, 'revision', revision);
+END $$;
+
+-- The relations that were touched since the last look: their oids in a setting, which rolls back as they do.
+-- 'other' stands for all that is no part of a relation: types, routines, schemas, extensions.
+CREATE FUNCTION obyra_gate.touch(oids text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+  PERFORM set_config('obyra_gate.touched', concat_ws(' ', current_setting('obyra_gate.touched', true), oids), false);
+END $$;
+
+CREATE FUNCTION obyra_gate.is_ours(namespace oid) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+  SELECT n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'obyra_gate')
+    FROM pg_catalog.pg_namespace n WHERE n.oid = namespace
+$$;
+
+CREATE FUNCTION obyra_gate.before_command() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+  IF current_setting('obyra_gate.watch', true) = 'full' THEN
+    PERFORM set_config('obyra_gate.scans', coalesce((
+      SELECT json_object_agg(oid, pg_stat_get_xact_numscans(oid))::text
+        FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND pg_stat_get_xact_numscans(oid) > 0), '{}'), true);
+    PERFORM set_config('obyra_gate.rewritten', '', true);
+  END IF;
+END $$;
+
+CREATE FUNCTION obyra_gate.rewriting() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+  IF current_setting('obyra_gate.watch', true) = 'full' THEN
+    PERFORM set_config('obyra_gate.rewritten',
+      concat_ws(' ', nullif(current_setting('obyra_gate.rewritten', true), ''), pg_event_trigger_table_rewrite_oid()), true);
+  END IF;
+END $$;
+
+CREATE FUNCTION obyra_gate.after_command() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+  watch text := coalesce(current_setting('obyra_gate.watch', true), '');
+  before json := coalesce(nullif(current_setting('obyra_gate.scans', true), ''), '{}');
+  rewritten text[] := string_to_array(coalesce(current_setting('obyra_gate.rewritten', true), ''), ' ');
+  relations text;
+  identities json;
+BEGIN
+  IF watch NOT IN ('trace', 'full') THEN
+    RETURN;
+  END IF;
+  SELECT string_agg(DISTINCT coalesce(i.indrelid, t.tgrelid, p.polrelid, k.conrelid, r.ev_class,
+           CASE d.classid WHEN 'pg_class'::regclass THEN d.objid END)::text, ' ')
+         || CASE WHEN bool_or(d.classid NOT IN ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
+                                                'pg_constraint'::regclass, 'pg_rewrite'::regclass)) THEN ' other' ELSE '' END,
+         json_agg(d.object_type || ' ' || d.object_identity)
+    INTO relations, identities
+    FROM pg_event_trigger_ddl_commands() d
+    LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+    LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+    LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+    LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid;
+  IF watch = 'full' THEN
+    PERFORM obyra_gate.touch(coalesce(relations, CASE WHEN identities IS NOT NULL THEN 'other' END));
+  END IF;
+  RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000),
+    'objects', identities, 'locks', CASE WHEN watch = 'full' THEN (
+      SELECT json_agg(json_build_object('oid', c.oid::bigint, 'mode', l.mode,
+               'name', format('%I.%I', c.relnamespace::regnamespace::text, c.relname),
+               'rewritten', c.oid::text = ANY (rewritten),
+               'scanned', c.relkind IN ('r', 'p', 'm')
+                          AND pg_stat_get_xact_numscans(c.oid) > coalesce((before ->> c.oid::text)::bigint, 0)))
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+       WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+         AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+         AND c.relkind IN ('r', 'p', 'm') AND obyra_gate.is_ours(c.relnamespace)) END);
+END $$;
+
+-- A dropped index or policy is told by its own oid: whoever took the last snapshot knows whose it was.
+CREATE FUNCTION obyra_gate.after_drop() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+  IF current_setting('obyra_gate.watch', true) = 'full' THEN
+    PERFORM obyra_gate.touch((
+      SELECT string_agg(DISTINCT CASE
+               WHEN classid = 'pg_attrdef'::regclass
+                 THEN to_regclass(format('%I.%I', address_names[1], address_names[2]))::oid::text
+               WHEN classid IN ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
+                                'pg_constraint'::regclass, 'pg_rewrite'::regclass) THEN objid::text
+               ELSE 'other' END, ' ')
+        FROM pg_event_trigger_dropped_objects()));
+  END IF;
+END $$;
+
+CREATE EVENT TRIGGER obyra_gate_before ON ddl_command_start EXECUTE FUNCTION obyra_gate.before_command();
+CREATE EVENT TRIGGER obyra_gate_rewrite ON table_rewrite EXECUTE FUNCTION obyra_gate.rewriting();
+CREATE EVENT TRIGGER obyra_gate_after ON ddl_command_end EXECUTE FUNCTION obyra_gate.after_command();
+CREATE EVENT TRIGGER obyra_gate_drop ON sql_drop EXECUTE FUNCTION obyra_gate.after_drop();

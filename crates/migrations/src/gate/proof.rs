@@ -1,0 +1,96 @@
+//! Whether what Alembic reports is so: a second connection, the version table, the budgets.
+
+use obyra_evidence::{Finding, Severity, text};
+use obyra_postgres::{Result, Session};
+
+use super::places::Places;
+use super::watch::Seen;
+use crate::Policy;
+use crate::driver::{Graph, Transaction};
+use crate::observe::{Objects, VersionTable, version_tables};
+
+/// What there is to prove.
+pub(super) struct Claim<'a> {
+    pub places: &'a Places<'a>,
+    pub policy: &'a Policy,
+    pub graph: &'a Graph,
+    pub transaction: &'a Transaction,
+    pub seen: &'a Seen,
+    pub before: &'a Objects,
+    pub schemas: &'a [String],
+}
+
+/// What the second connection sees otherwise; nothing, if all is as it was reported.
+pub(super) async fn committed(admin: &Session, claim: &Claim<'_>) -> Result<Vec<Finding>> {
+    use text::gate as say;
+    let Some(planned) = &claim.seen.planned else { return Ok(Vec::new()) };
+    let named = Policy {
+        version_table: planned.version_table.clone(),
+        version_table_schema: None,
+        ..claim.policy.clone()
+    };
+    let tables = version_tables(&named, admin).await?;
+    let used = |table: &&VersionTable| claim.seen.version_table == Some(i64::from(table.oid));
+    let table = tables.iter().find(used);
+    let mut heads = claim.graph.heads.clone();
+    heads.sort();
+    let mut found = table.map(|table| table.revisions.clone()).unwrap_or_default();
+    found.sort();
+    let differing = Objects::seen_by(admin).await?.differs_from(&claim.seen.objects, claim.before);
+    if found == heads && differing == 0 {
+        return Ok(table.and_then(|table| misplaced(table, claim)).into_iter().collect());
+    }
+    let transaction = claim.transaction;
+    if transaction.external && !transaction.committed {
+        let at = transaction.began_at.as_ref().map(|line| claim.places.line(line));
+        let finding = claim.places.finding(Severity::Error, "env.py", say::SILENT_ROLLBACK.message(), at);
+        return Ok(vec![finding.mended_by(text::migrations::MEND_SILENT_ROLLBACK)]);
+    }
+    let found = if found.is_empty() { "base".to_owned() } else { found.join(" ") };
+    let told = say::NOT_COMMITTED.with("found", found).with("head", heads.join(" ")).with("count", differing);
+    Ok(vec![Finding::new(Severity::Error, "env.py", told).mended_by(text::migrations::MEND_NOT_COMMITTED)])
+}
+
+fn misplaced(table: &VersionTable, claim: &Claim<'_>) -> Option<Finding> {
+    let wanted = match &claim.policy.version_table_schema {
+        Some(schema) => *schema == table.schema,
+        None => claim.schemas.contains(&table.schema),
+    };
+    if wanted {
+        return None;
+    }
+    let told = text::gate::VERSION_TABLE_SCHEMA
+        .with("table", table.qualified())
+        .with("schemas", claim.schemas.join(", "));
+    let finding = Finding::new(Severity::Error, format!("table {}", table.qualified()), told);
+    Some(finding.mended_by(text::gate::MEND_VERSION_TABLE_SCHEMA))
+}
+
+/// Revisions over their budget, calls of the network, a hidden command group.
+pub(super) fn conduct(places: &Places<'_>, policy: &Policy, seen: &Seen) -> Vec<Finding> {
+    use text::gate as say;
+    let budget = policy.gate.revision_budget.seconds() as f64;
+    let slow = seen.applied.iter().filter(|(_, seconds)| **seconds > budget).map(|(revision, seconds)| {
+        let told = say::SLOW_REVISION
+            .with("revision", revision)
+            .with("seconds", format!("{seconds:.1}"))
+            .with("budget", budget);
+        let at = places.function(revision, "upgrade");
+        let finding = places.finding(Severity::Error, &format!("revision {revision}"), told, at);
+        finding.mended_by(say::MEND_SLOW_REVISION)
+    });
+    let network = seen.network.iter().map(|(revision, network)| {
+        let revision = revision.as_deref().unwrap_or("?");
+        let told = say::NETWORK.with("revision", revision).with("address", &network.address);
+        let at = network.place.as_ref().map(|line| places.line(line));
+        let at = at.or_else(|| places.function(revision, "upgrade"));
+        let finding = places.finding(Severity::Error, &format!("revision {revision}"), told, at);
+        finding.mended_by(say::MEND_NETWORK)
+    });
+    let hidden = seen.hidden_group.iter().map(|place| {
+        let at = place.as_ref().map(|line| places.line(line));
+        let told = say::HIDDEN_DB_GROUP.message();
+        places.finding(Severity::Error, "application", told, at).mended_by(say::MEND_HIDDEN_DB_GROUP)
+    });
+    slow.chain(network).chain(hidden).collect()
+}

@@ -1,0 +1,108 @@
+//! The throw-away server of a gate: one cluster, one database at a time, always under the same name.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use obyra_evidence::{Failure, text};
+use obyra_postgres::cluster::{TemporaryCluster, TemporaryOptions};
+use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
+
+use super::{Order, log};
+
+const MEASURE: &str = include_str!("measure.sql");
+const SNAPSHOT: &str = include_str!("snapshot.sql");
+
+/// Makes a new database what the environment's is before its first revision: roles, schemas, privileges.
+pub trait Site: Send {
+    /// `database` leads to the new database as superuser. Returns the connection of the role that migrates.
+    fn prepare(&mut self, database: &Conninfo) -> impl Future<Output = Result<Conninfo>> + Send;
+}
+
+/// The cluster. Whatever happens, it is gone with this value.
+pub(super) struct Stage {
+    cluster: TemporaryCluster,
+    first: Session,
+    database: String,
+    made: usize,
+}
+
+/// A database of the stage.
+pub(super) struct Database {
+    /// The superuser's session: the second connection of every proof.
+    pub admin: Session,
+    /// The connection of the role that migrates.
+    pub runner: Conninfo,
+    /// Where the server's log stood when the database was ready.
+    pub log_offset: u64,
+}
+
+impl Stage {
+    /// Starts the cluster. Nothing of it needs to survive a crash.
+    pub async fn start(order: &Order<'_>) -> Result<Stage> {
+        let mut settings = own(&log::SETTINGS);
+        settings.extend(own(&[("autovacuum", "off"), ("jit", "off"), ("checkpoint_timeout", "1h")]));
+        let options = TemporaryOptions { settings, in_memory: true, ..TemporaryOptions::default() };
+        let cluster = TemporaryCluster::start_with(order.installation, order.cache, &options).await?;
+        let first = Session::connect(&cluster.admin(), Limits::patient()).await?;
+        Ok(Stage { cluster, first, database: order.database.to_owned(), made: 0 })
+    }
+
+    /// An empty database as the environment's is before its first revision. The one before keeps another name,
+    /// since dropping it would take longer.
+    pub async fn database(&mut self, site: &mut impl Site) -> Result<Database> {
+        self.empty().await?;
+        self.prepared(site).await
+    }
+
+    /// An empty database that nobody has prepared: the superuser's connection to it.
+    pub async fn empty(&mut self) -> Result<Conninfo> {
+        let name = quote::ident(&self.database);
+        if self.made > 0 {
+            let aside = quote::ident(&format!("obyra_gate_{}", self.made));
+            let end = format!(
+                "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
+                  WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+                quote::literal(&self.database)
+            );
+            self.run(&end).await?;
+            self.run(&format!("ALTER DATABASE {name} RENAME TO {aside}")).await?;
+        }
+        self.made += 1;
+        // The maintenance database itself may bear the name.
+        if self.database != self.cluster.admin().database() {
+            self.run(&format!("CREATE DATABASE {name}")).await?;
+        } else if self.made > 1 {
+            return Err(Failure::new(text::gate::STAGE_FAILED.with("database", &self.database)));
+        }
+        Ok(self.cluster.admin().with_database(&self.database))
+    }
+
+    /// The database, prepared by the site, with the gate's eyes in it.
+    pub async fn prepared(&self, site: &mut impl Site) -> Result<Database> {
+        let reached_as_admin = self.cluster.admin().with_database(&self.database);
+        let runner = site.prepare(&reached_as_admin).await?;
+        let admin = Session::connect(&reached_as_admin, Limits::patient()).await?;
+        for script in [MEASURE, SNAPSHOT] {
+            admin.batch_execute(script).await.map_err(|error| self.failed(&error))?;
+        }
+        let log_offset = log::length(&self.log());
+        Ok(Database { admin, runner, log_offset })
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> PathBuf {
+        self.cluster.log_file()
+    }
+
+    async fn run(&self, sql: &str) -> Result<()> {
+        self.first.batch_execute(sql).await.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &obyra_postgres::tokio_postgres::Error) -> Failure {
+        sql_failure(text::gate::STAGE_FAILED.with("database", &self.database), error)
+    }
+}
+
+fn own(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}

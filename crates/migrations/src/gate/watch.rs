@@ -1,0 +1,282 @@
+//! What the gate sees of a replay while it runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use obyra_evidence::{Failure, Progress, text};
+use obyra_postgres::Result;
+use serde_json::Value;
+
+use super::catalogue::{Catalogue, Change, Look};
+use crate::driver::{
+    Applied, Attend, Complaint, DriverConnection, Line, Models, Network, Phase, Planned, Replay, Statement,
+    Trip,
+};
+use crate::observe::{Identity, OBJECTS_SQL, Objects};
+
+/// How one part of a round trip ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Leg {
+    /// It ran, and this is different from what it should be: for `Again`, from what was there before it.
+    Ran(Vec<Change>),
+    /// It raised.
+    Failed(Box<Complaint>),
+}
+
+/// The round trip of one revision.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trips {
+    pub legs: BTreeMap<Phase, Leg>,
+    /// It could not be run without committing, or the database refused what it allows in a transaction of its own.
+    pub needs_commit: bool,
+    /// What the upgrade itself changed.
+    pub made: Vec<Change>,
+}
+
+/// A statement, and what was running when it was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub revision: Option<String>,
+    pub statement: Statement,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The revisions that ran, with the seconds that their own code took.
+    pub applied: BTreeMap<String, f64>,
+    /// The revision that runs.
+    pub running: Option<String>,
+    /// The revisions that Alembic will run.
+    pub planned: Option<Planned>,
+    /// The objects at the end of the last revision.
+    pub objects: Objects,
+    /// The version table's oid, as the migration sees it.
+    pub version_table: Option<i64>,
+    /// The process of the migration's own connection.
+    pub backend: Option<i64>,
+    /// Round trips by revision.
+    pub trips: BTreeMap<String, Trips>,
+    /// The tables that existed before a revision that is checked.
+    pub existing: BTreeMap<String, BTreeSet<i64>>,
+    pub statements: Vec<Sent>,
+    pub network: Vec<(Option<String>, Network)>,
+    pub models: Option<Models>,
+    /// The application's command group `db` hides Flask-Migrate's; where, if that is known.
+    pub hidden_group: Option<Option<Line>>,
+    /// The catalogue at the end.
+    pub catalogue: Catalogue,
+}
+
+/// Attends a replay.
+pub(super) struct Watcher<'a> {
+    replay: &'a Replay,
+    identity: &'a Identity,
+    role: &'a str,
+    progress: &'a dyn Progress,
+    /// The catalogue, once the first revision that is checked is near.
+    now: Option<Catalogue>,
+    /// A revision ran since the last look, and nobody watched it.
+    stale: bool,
+    /// The catalogue before the revision that is checked.
+    before: Catalogue,
+    /// The catalogue in the middle of a round trip.
+    midway: Catalogue,
+    pub seen: Seen,
+}
+
+impl<'a> Watcher<'a> {
+    pub fn new(
+        replay: &'a Replay,
+        (identity, role): (&'a Identity, &'a str),
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let (before, midway) = (Catalogue::default(), Catalogue::default());
+        Watcher {
+            replay,
+            identity,
+            role,
+            progress,
+            now: None,
+            stale: false,
+            before,
+            midway,
+            seen: Seen::default(),
+        }
+    }
+
+    fn checks(&self, revision: Option<&String>) -> bool {
+        revision.is_some_and(|revision| self.replay.checked.contains(revision))
+    }
+
+    /// The revision that follows in the plan.
+    fn next(&self, revision: &str) -> Option<&String> {
+        let plan = &self.seen.planned.as_ref()?.revisions;
+        plan.iter().position(|each| each == revision).and_then(|at| plan.get(at + 1))
+    }
+
+    /// Takes over what changed. After a revision that nobody watched, that is not known, and all is looked at.
+    async fn look(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
+        if std::mem::take(&mut self.stale) {
+            self.now = None;
+        }
+        let look = Look::at(connection, self.now.is_none()).await?;
+        self.now.get_or_insert_default().update(look);
+        Ok(())
+    }
+
+    /// What another connection must see as well.
+    async fn look_at_the_end(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
+        if self.stale && self.replay.models {
+            self.look(connection).await?;
+        }
+        let objects = connection.value(OBJECTS_SQL).await?;
+        self.seen.objects = Objects::parse(objects.as_str().unwrap_or_default());
+        self.seen.catalogue = self.now.clone().unwrap_or_default();
+        let Some(planned) = &self.seen.planned else { return Ok(()) };
+        let table = obyra_postgres::quote::ident(&planned.version_table);
+        let table = match &planned.version_table_schema {
+            Some(schema) => format!("{}.{table}", obyra_postgres::quote::ident(schema)),
+            None => table,
+        };
+        let sql = format!(
+            "SELECT pg_catalog.to_regclass({})::oid::bigint, pg_catalog.pg_backend_pid()",
+            obyra_postgres::quote::literal(&table)
+        );
+        let row = connection.query(&sql).await?.into_iter().next().unwrap_or_default();
+        self.seen.version_table = row.first().and_then(Value::as_i64);
+        self.seen.backend = row.get(1).and_then(Value::as_i64);
+        Ok(())
+    }
+
+    fn trips(&mut self, revision: &str) -> &mut Trips {
+        self.seen.trips.entry(revision.to_owned()).or_default()
+    }
+}
+
+impl Attend for Watcher<'_> {
+    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
+    async fn configured(&mut self, found: Identity) -> Result<()> {
+        use text::migrations as say;
+        let refusal = if found.database != self.identity.database {
+            say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name)
+        } else if found.role != self.role {
+            say::WRONG_ROLE.with("found", found.role).with("expected", self.role)
+        } else {
+            return Ok(());
+        };
+        Err(Failure::refused(refusal).mended_by(say::MEND_DATABASE_URL))
+    }
+
+    async fn planned(&mut self, connection: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
+        connection.query("SELECT obyra_gate.mark('planned', '', 'off')").await?;
+        self.seen.planned = Some(planned.clone());
+        let first = planned.revisions.first();
+        if self.checks(first) {
+            self.look(connection).await?;
+        }
+        if let (Some(first), Some(now)) = (first.cloned(), &self.now) {
+            self.before = now.clone();
+            self.seen.existing.insert(first, now.relations());
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, revision: &str) {
+        self.seen.running = Some(revision.to_owned());
+    }
+
+    async fn applied(&mut self, connection: &mut DriverConnection<'_>, applied: &Applied) -> Result<()> {
+        let revision = &applied.revision;
+        self.seen.applied.insert(revision.clone(), applied.seconds);
+        self.progress.advance(1);
+        let next = self.next(revision).cloned();
+        let checked = self.checks(Some(revision));
+        self.stale |= !checked;
+        if checked || self.checks(next.as_ref()) {
+            self.before = self.now.clone().unwrap_or_default();
+            self.look(connection).await?;
+        }
+        if checked {
+            let made = self.now.clone().unwrap_or_default().changes_since(&self.before);
+            self.trips(revision).made = made;
+        }
+        match (next, &self.now) {
+            (Some(next), Some(now)) => {
+                self.seen.existing.insert(next, now.relations());
+            }
+            (None, _) => self.look_at_the_end(connection).await?,
+            _ => {}
+        }
+        self.seen.running = None;
+        Ok(())
+    }
+
+    async fn tripped(
+        &mut self,
+        connection: &mut DriverConnection<'_>,
+        phase: Phase,
+        trip: &Trip,
+    ) -> Result<()> {
+        self.seen.running = None;
+        if trip.needs_commit || trip.failed.as_ref().is_some_and(is_artifact) {
+            self.trips(&trip.revision).needs_commit = true;
+            return Ok(());
+        }
+        if let Some(complaint) = &trip.failed {
+            self.trips(&trip.revision).legs.insert(phase, Leg::Failed(Box::new(complaint.clone())));
+            return Ok(());
+        }
+        let here = self.now.clone().unwrap_or_default();
+        let look = Look::at(connection, false).await?;
+        let changes = match phase {
+            Phase::Again if look.is_empty() => Vec::new(),
+            Phase::Again => {
+                let mut twice = here.clone();
+                twice.update(look);
+                // What was dropped and made again is as good as changed: it was emptied.
+                let remade = Change { name: String::new(), before: None, now: None };
+                let changes = twice.changes_since(&here);
+                if changes.is_empty() { vec![remade] } else { changes }
+            }
+            Phase::Reversed => {
+                self.midway = here;
+                self.midway.update(look);
+                self.midway.changes_since(&self.before)
+            }
+            Phase::Repeated => {
+                let mut there = self.midway.clone();
+                there.update(look);
+                let changes = there.changes_since(&here);
+                // A round trip that stays leaves other oids behind.
+                if self.replay.committed {
+                    self.now = Some(there);
+                }
+                changes
+            }
+        };
+        self.trips(&trip.revision).legs.insert(phase, Leg::Ran(changes));
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: Statement) {
+        self.seen.statements.push(Sent { revision: self.seen.running.clone(), statement });
+    }
+
+    fn network(&mut self, network: Network) {
+        self.seen.network.push((self.seen.running.clone(), network));
+    }
+
+    fn hidden_group(&mut self, place: Option<Line>) {
+        self.seen.hidden_group = Some(place);
+    }
+
+    fn models(&mut self, models: Models) {
+        self.seen.models = Some(models);
+    }
+}
+
+/// What the database refuses within the transaction that made the object, and allows in the next one: values of a
+/// new enum label, and tables with deferred checks. A round trip by itself tells.
+fn is_artifact(complaint: &Complaint) -> bool {
+    matches!(complaint.said.sqlstate.as_deref(), Some("55P04" | "55006" | "25001" | "2D000"))
+}

@@ -1,0 +1,154 @@
+//! From empty to the head: what is proven, and what stops it.
+
+use obyra_evidence::HumanDuration;
+use obyra_migrations::gate::Verdict;
+
+use crate::support::Project;
+use crate::{NO_USERS, Options, USERS, gated, gated_with, rules, said, sound};
+
+#[tokio::test]
+async fn a_sound_project_has_no_findings() {
+    for options in ["", ", transaction_per_migration=True"] {
+        let project = Project::with_env("pass", options)
+            .revision_of("one", &[], USERS, NO_USERS)
+            .revision_of(
+                "two",
+                &["one"],
+                "op.execute(\"CREATE TYPE mood AS ENUM ('ok', '100%')\")\nop.execute('ALTER TABLE users ADD mood mood')",
+                "op.execute('ALTER TABLE users DROP mood')\nop.execute('DROP TYPE mood')",
+            );
+        let report = gated(&project).await;
+        assert_eq!(rules(&report), Vec::<String>::new());
+        assert_eq!((report.upgrade, report.downgrade), (Verdict::Passed, Verdict::Passed));
+        assert_eq!(
+            (report.head.as_deref(), report.revisions.len(), report.checked.len()),
+            (Some("two"), 2, 2)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_fails_is_named_with_its_line() {
+    let project = sound().revision_of("two", &["one"], "op.execute('ALTER TABLE nowhere ADD x int')", "pass");
+    let report = gated(&project).await;
+    assert!(rules(&report).contains(&"gate.upgrade-failed two.py:9".to_owned()), "{:?}", rules(&report));
+    assert!(said(&report, "gate.upgrade-failed").contains("42P01"));
+    assert_eq!((report.upgrade, report.downgrade), (Verdict::Failed, Verdict::Unknown));
+}
+
+#[tokio::test]
+async fn a_silent_rollback_is_no_success() {
+    let project = Project::with_env("connection.execute(text(\"SET search_path TO app\"))", "");
+    let report = gated(&project.revision_of("one", &[], USERS, NO_USERS)).await;
+    assert_eq!(rules(&report), ["gate.silent-rollback env.py:11"]);
+    assert_eq!(report.upgrade, Verdict::Failed);
+}
+
+#[tokio::test]
+async fn a_version_table_elsewhere_is_named() {
+    let project = Project::with_env("pass", ", version_table_schema='public'");
+    let report = gated(&project.revision_of("one", &[], USERS, NO_USERS)).await;
+    assert_eq!(rules(&report), ["gate.version-table-schema"]);
+    assert!(said(&report, "gate.version-table-schema").contains("public.alembic_version"));
+}
+
+#[tokio::test]
+async fn a_swallowed_error_is_read_from_the_servers_log() {
+    let swallow = "try:
+    with op.get_bind().begin_nested():
+        op.execute('CREATE TABLE users (id int)')
+except Exception:
+    pass";
+    let report = gated(&sound().revision_of("two", &["one"], swallow, "pass")).await;
+    let found = rules(&report);
+    assert!(found.contains(&"gate.swallowed-error two.py:11".to_owned()), "{found:?}");
+    let said = said(&report, "gate.swallowed-error");
+    assert!(said.contains("42P07") && said.contains("CREATE TABLE users (id int)"), "{said}");
+}
+
+#[tokio::test]
+async fn a_connection_of_ones_own_is_beside_the_transaction() {
+    let project = Project::with_env("pass", ", transaction_per_migration=True").revision_of(
+        "one",
+        &[],
+        "import os, sqlalchemy\n\
+         with sqlalchemy.create_engine(os.environ['DATABASE_URL']).begin() as other:\n    \
+         other.execute(sqlalchemy.text('CREATE TABLE beside (id int)'))",
+        "op.execute('DROP TABLE beside')",
+    );
+    let report = gated(&project).await;
+    let found = rules(&report);
+    assert!(found.contains(&"gate.outside-transaction one.py:11".to_owned()), "{found:?}");
+}
+
+#[tokio::test]
+async fn loading_the_application_must_not_create_tables() {
+    let env = include_str!("../support/env.py").replace("{before}", "pass").replace("{options}", "");
+    let boot = "with engine.begin() as boot:\n    boot.execute(text('CREATE TABLE app.cache (id int)'))\n\
+                try:\n    with engine.begin() as boot:\n        boot.execute(text('SELECT * FROM app.nothing'))\n\
+                except Exception:\n    pass\n";
+    let env = env.replace("with engine.connect()", &format!("{boot}with engine.connect()"));
+    let report = gated(&Project::with_env_file(&env).revision_of("one", &[], USERS, NO_USERS)).await;
+    assert_eq!(rules(&report), ["gate.boot-ddl env.py:11", "gate.boot-error env.py:14"]);
+}
+
+#[tokio::test]
+async fn a_loop_a_dead_process_and_the_network_are_ended_and_named() {
+    let mut project = sound().revision_of("two", &["one"], "while True:\n    op.execute('SELECT 1')", "pass");
+    project.policy.gate.patience = HumanDuration::from_seconds(2);
+    let report = gated_with(&project, &Options { last: Some(1), ..Options::default() }).await.unwrap();
+    assert!(rules(&report).contains(&"gate.timed-out two.py:8".to_owned()), "{:?}", rules(&report));
+
+    let dies = sound().revision_of("two", &["one"], "import os\nos._exit(7)", "pass");
+    let report = gated(&dies).await;
+    assert!(rules(&report).contains(&"gate.died two.py:8".to_owned()), "{:?}", rules(&report));
+    assert!(said(&report, "gate.died").contains("exit status: 7"));
+
+    let kills = "op.execute('SELECT pg_terminate_backend(pg_backend_pid())')";
+    let report = gated(&sound().revision_of("two", &["one"], kills, "pass")).await;
+    assert!(rules(&report).contains(&"gate.upgrade-failed two.py:9".to_owned()), "{:?}", rules(&report));
+
+    let calls = "import urllib.request\ntry:\n    urllib.request.urlopen('http://127.0.0.1:9/')\nexcept OSError:\n    pass";
+    let report = gated(&sound().revision_of("two", &["one"], calls, "pass")).await;
+    assert!(rules(&report).contains(&"gate.network two.py:11".to_owned()), "{:?}", rules(&report));
+}
+
+#[tokio::test]
+async fn a_revision_over_its_budget_is_named() {
+    let mut project = sound().revision_of("two", &["one"], "op.execute('SELECT pg_sleep(1.2)')", "pass");
+    project.policy.gate.revision_budget = HumanDuration::from_seconds(1);
+    let report = gated(&project).await;
+    assert!(rules(&report).contains(&"gate.slow-revision two.py:8".to_owned()), "{:?}", rules(&report));
+}
+
+#[tokio::test]
+async fn several_heads_are_all_tried() {
+    let project = sound()
+        .revision_of("two", &["one"], "op.execute('CREATE TABLE a (id int)')", "op.execute('DROP TABLE a')")
+        .revision_of(
+            "three",
+            &["one"],
+            "op.execute('CREATE TABLE b (id int)')",
+            "op.execute('DROP TABLE b')",
+        );
+    let report = gated(&project).await;
+    assert!(
+        rules(&report).iter().any(|rule| rule.starts_with("graph.several-heads")),
+        "{:?}",
+        rules(&report)
+    );
+    assert_eq!((report.head, report.revisions.len(), report.downgrade), (None, 3, Verdict::Passed));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_python_is_named() {
+    let project = sound();
+    std::fs::write(project.path().join("migrations/versions/bad.py"), "def broken(:\n").unwrap();
+    let report = gated(&project).await;
+    assert!(
+        rules(&report).iter().any(|rule| rule.starts_with("gate.graph-unreadable")),
+        "{:?}",
+        rules(&report)
+    );
+    assert_eq!(report.upgrade, Verdict::Failed);
+}

@@ -1,0 +1,110 @@
+//! The gate on real servers: what it proves, what it finds, and that it finds nothing else.
+
+mod course;
+mod locks;
+mod models;
+mod reach;
+mod trips;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+
+use obyra_evidence::{Failure, Finding, Quiet};
+use obyra_migrations::gate::{Order, Report, Scope, Site, Sizes, Start, gate};
+use obyra_postgres::cluster::{cache_for_tests, installation_for_tests};
+use obyra_postgres::{Conninfo, Limits, Session};
+use support::{Project, python};
+
+const PASSWORD: &str = "s3cr3t of the gate";
+
+/// The roles that a strategy would give the database.
+pub(crate) struct Roles;
+
+impl Site for Roles {
+    async fn prepare(&mut self, database: &Conninfo) -> Result<Conninfo, Failure> {
+        let session = Session::connect(database, Limits::default()).await?;
+        let roles = format!(
+            "DO $$ BEGIN
+               CREATE ROLE owner NOLOGIN; CREATE ROLE migrator LOGIN PASSWORD '{PASSWORD}';
+               GRANT owner TO migrator WITH INHERIT FALSE, SET TRUE;
+             EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+             ALTER ROLE migrator IN DATABASE app SET role = 'owner';
+             ALTER ROLE migrator IN DATABASE app SET search_path = 'app';
+             CREATE SCHEMA IF NOT EXISTS app AUTHORIZATION owner;
+             ALTER SCHEMA app OWNER TO owner;
+             GRANT CREATE ON SCHEMA public TO owner"
+        );
+        session.batch_execute(&roles).await.expect("roles");
+        Ok(database.with_role("migrator", Some(PASSWORD.into())))
+    }
+}
+
+/// How a project is gated, unless a test says otherwise: all revisions, no starting schema, no sizes.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) last: Option<usize>,
+    pub(crate) start: Option<Start>,
+    pub(crate) sizes: Sizes,
+}
+
+pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<Report, Failure> {
+    let python = python().await;
+    let installation = installation_for_tests().await.expect("PostgreSQL");
+    let work = obyra_migrations::driver::Workplace {
+        policy: &project.policy,
+        project: project.path(),
+        python: &python,
+        target: None,
+        hidden_variables: &[],
+    };
+    let order = Order {
+        work,
+        installation: &installation,
+        cache: &cache_for_tests(),
+        database: "app",
+        schemas: &["app".to_owned()],
+        scope: options.last.map_or(Scope::All, Scope::Last),
+        start: options.start.as_ref(),
+        sizes: &options.sizes,
+    };
+    gate(&order, &mut Roles, &Quiet).await
+}
+
+pub(crate) async fn gated(project: &Project) -> Report {
+    gated_with(project, &Options::default()).await.expect("a report")
+}
+
+/// The findings as `rule file:line`, without what every project of the tests lacks: models.
+pub(crate) fn rules(report: &Report) -> Vec<String> {
+    let told = |finding: &Finding| {
+        let rule = finding.message.code().id();
+        let place = finding.place.as_ref().map(|place| {
+            let file = place.file.file_name().map(PathBuf::from).unwrap_or_default();
+            format!(" {}:{}", file.display(), place.line)
+        });
+        format!("{rule}{}", place.unwrap_or_default())
+    };
+    let mut rules: Vec<String> =
+        report.findings.iter().map(told).filter(|rule| rule != "gate.models-missing").collect();
+    rules.sort();
+    rules
+}
+
+/// What a finding of a rule says.
+pub(crate) fn said(report: &Report, rule: &str) -> String {
+    let of_rule = |finding: &&Finding| finding.message.code().id() == rule;
+    let found = report.findings.iter().find(of_rule);
+    found
+        .map(|finding| finding.message.to_string())
+        .unwrap_or_else(|| panic!("no {rule} in {:?}", rules(report)))
+}
+
+pub(crate) const USERS: &str = "op.execute('CREATE TABLE users (id int PRIMARY KEY, name text)')";
+pub(crate) const NO_USERS: &str = "op.execute('DROP TABLE users')";
+
+/// A sound project of one revision.
+pub(crate) fn sound() -> Project {
+    Project::new().revision_of("one", &[], USERS, NO_USERS)
+}
