@@ -23,6 +23,7 @@ pub(crate) fn plan(context: &Context<'_>, drafts: &mut Drafts, only_of: Option<O
     let relations: BTreeMap<Oid, &Relation> = observed.relations.iter().map(|r| (r.oid, r)).collect();
     let details: BTreeMap<Oid, &TableDetail> = observed.details.iter().map(|d| (d.relation, d)).collect();
     let mut tenant = BTreeSet::new();
+    let mut unbound: BTreeMap<Oid, Vec<String>> = BTreeMap::new();
     for table in &context.policy.tenancy.tables {
         let Some((name, found)) = find(context, table) else { continue };
         let Some(relation) = found else {
@@ -32,9 +33,13 @@ pub(crate) fn plan(context: &Context<'_>, drafts: &mut Drafts, only_of: Option<O
         };
         if let Some(detail) = details.get(&relation.oid) {
             advise(context, relation, detail, &name, drafts);
+            if !context.policy.tenancy.force {
+                unbound.entry(relation.owner).or_default().push(name);
+            }
         }
         tenant.insert(relation.oid);
     }
+    unbound_owners(context, &unbound, drafts);
     let roots = tenant.clone();
     // Read by its own name, a partition knows nothing of its parent's policies.
     while let Some(child) =
@@ -108,10 +113,14 @@ fn advise(context: &Context<'_>, relation: &Relation, detail: &TableDetail, name
         drafts.find(Finding::new(Severity::Warning, format!("view {view}"), message));
     }
     newly_bound(context, relation, name, drafts);
-    if !context.policy.tenancy.force {
-        let owner = context.name(relation.owner);
-        let message = text::access::OWNER_BYPASSES.with("owner", owner).with("table", name);
-        drafts.find(Finding::new(Severity::Note, subject, message));
+}
+
+/// Said once for each owner, however many tables there are.
+fn unbound_owners(context: &Context<'_>, unbound: &BTreeMap<Oid, Vec<String>>, drafts: &mut Drafts) {
+    for (owner, tables) in unbound {
+        let owner = context.name(*owner);
+        let message = text::access::OWNER_BYPASSES.with("owner", &owner).with("tables", tables.join(", "));
+        drafts.find(Finding::new(Severity::Note, format!("role {owner}"), message));
     }
 }
 

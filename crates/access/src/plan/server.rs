@@ -51,8 +51,7 @@ pub(crate) fn settings(context: &Context<'_>, drafts: &mut Drafts) {
         let name = name.to_lowercase();
         let subject = format!("setting {name}");
         let Some(now) = context.observed.settings.get(&name) else {
-            let message = text::access::SERVER_SETTING_UNKNOWN.with("setting", &name);
-            drafts.find(Finding::new(Severity::Error, subject, message));
+            drafts.find(not_seen(context, &name, subject));
             continue;
         };
         let Some(value) = difference(&name, now, &wanted.0) else { continue };
@@ -80,6 +79,20 @@ pub(crate) fn settings(context: &Context<'_>, drafts: &mut Drafts) {
             drafts.find(Finding::new(Severity::Note, subject, message));
         }
     }
+}
+
+/// A setting that is not there, or that the connected role may not see: pg_settings hides some.
+fn not_seen(context: &Context<'_>, name: &str, subject: String) -> Finding {
+    if context.is_superuser() {
+        return Finding::new(
+            Severity::Error,
+            subject,
+            text::access::SERVER_SETTING_UNKNOWN.with("setting", name),
+        );
+    }
+    let me = context.name(context.observed.server.current_role);
+    Finding::new(Severity::Warning, subject, text::access::SERVER_SETTING_HIDDEN.with("setting", name))
+        .mended_by(text::access::SERVER_SETTING_HIDDEN_MEND.with("role", ident(&me)))
 }
 
 /// The value to set, where the present one is not as wanted.
