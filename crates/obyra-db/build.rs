@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// What running the application leaves behind, and what is no part of it.
-const LEFT_OUT: [&str; 7] = ["page.png", "__pycache__", ".venv", "venv", ".obyra-db", "obyra-db.toml", "README.md"];
+const LEFT_OUT: [&str; 7] =
+    ["page.png", "__pycache__", ".venv", "venv", ".obyra-db", "obyra-db.toml", "README.md"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
@@ -15,7 +16,8 @@ fn main() {
     let mut files = Vec::new();
     collect(&example, &mut files);
     files.sort();
-    let mut out = String::from("/// Path inside the application, content.\npub const FILES: &[(&str, &[u8])] = &[\n");
+    let mut out =
+        String::from("/// Path inside the application, content.\npub const FILES: &[(&str, &[u8])] = &[\n");
     for file in files {
         let name = file.strip_prefix(&example).expect("below the example").to_string_lossy();
         writeln!(out, "    ({name:?}, include_bytes!({:?})),", file.display().to_string()).expect("String");

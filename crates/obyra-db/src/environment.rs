@@ -94,7 +94,9 @@ impl<'a> Opened<'a> {
     /// A role's connection, with its password.
     pub async fn role(&self, role: &str) -> Result<Conninfo, Failure> {
         if !self.environment.access.declared().any(|declared| declared == role) {
-            return Err(Failure::usage(text::cli::ROLE_UNKNOWN.with("role", role).with("environment", self.name())));
+            return Err(Failure::usage(
+                text::cli::ROLE_UNKNOWN.with("role", role).with("environment", self.name()),
+            ));
         }
         let password = self.credentials.required(role)?;
         Ok(self.admin().await?.with_role(role, Some(password)))

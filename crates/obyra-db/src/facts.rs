@@ -37,7 +37,8 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
     for (line, fact) in deployment::facts(opened, &planned.session).await? {
         tell(line, fact);
     }
-    let document = runbook_observe::document(&opened.strategy.folder.join(&opened.environment.runbook.document));
+    let document =
+        runbook_observe::document(&opened.strategy.folder.join(&opened.environment.runbook.document));
     for (line, fact) in runbook_plan::facts(&opened.environment.runbook, &document) {
         tell(line, fact);
     }

@@ -36,7 +36,11 @@ pub struct SetPassword {
 
 impl Passwords {
     /// Looks at every declared role that logs in.
-    pub async fn observe(opened: &Opened<'_>, admin: &Conninfo, observed: &Observed) -> Result<Self, Failure> {
+    pub async fn observe(
+        opened: &Opened<'_>,
+        admin: &Conninfo,
+        observed: &Observed,
+    ) -> Result<Self, Failure> {
         let mut passwords = Passwords::default();
         for (role, policy) in &opened.environment.access.roles {
             if role == PUBLIC || !opened.environment.access.may_login(role) || admin.user() == role {

@@ -30,8 +30,14 @@ impl Printer {
     /// Prints data, as it is.
     pub fn data(&self, text: &str) {
         let mut out = anstream::stdout().lock();
-        let written = write!(out, "{text}").and_then(|()| if text.ends_with('\n') { Ok(()) } else { writeln!(out) });
+        let written =
+            write!(out, "{text}").and_then(|()| if text.ends_with('\n') { Ok(()) } else { writeln!(out) });
         end_quietly_on_closed_pipe(written);
+    }
+
+    /// Where data too large for a string goes.
+    pub fn stream(&self) -> impl Write {
+        Stream(io::stdout().lock())
     }
 
     /// Prints a value as JSON.
@@ -71,7 +77,9 @@ impl Printer {
     pub fn warning(&self, finding: &Finding) {
         if !self.quiet {
             let style = self.style_of_stderr();
-            self.stderr(render::terminal::finding(finding, self.language, style, &render::from_disk).trim_end());
+            self.stderr(
+                render::terminal::finding(finding, self.language, style, &render::from_disk).trim_end(),
+            );
         }
     }
 
@@ -88,6 +96,23 @@ impl Printer {
     fn stderr(&self, text: &str) {
         // Nobody listens on a closed stderr; the exit code still tells.
         let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+}
+
+/// Standard output that ends the program when nobody reads any more.
+struct Stream(io::StdoutLock<'static>);
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes);
+        if let Err(error) = &written {
+            end_quietly_on_closed_pipe(Err(io::Error::from(error.kind())));
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

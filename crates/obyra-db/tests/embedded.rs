@@ -14,7 +14,8 @@ fn from_nothing_to_the_checklist_and_again() {
     dev.run(&["seed", "status", "dev"]).ends(0);
     dev.run(&["evidence", "verify"]).ends(0);
 
-    let records = |dev: &Dev| dev.run(&["evidence", "list", "dev", "--subject", "access", "--json"]).ends(0).stdout;
+    let records =
+        |dev: &Dev| dev.run(&["evidence", "list", "dev", "--subject", "access", "--json"]).ends(0).stdout;
     let before = records(&dev);
     dev.run(&["apply", "dev", "--yes"]).ends(0);
     assert_eq!(before, records(&dev), "a second apply changes nothing and records nothing");

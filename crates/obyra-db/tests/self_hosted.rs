@@ -43,7 +43,10 @@ impl Production {
     async fn with(strategy: &str) -> Production {
         let cluster = for_tests().await;
         let session = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();
-        session.batch_execute("CREATE ROLE master LOGIN CREATEROLE CREATEDB PASSWORD 'm4ster-pw'").await.unwrap();
+        session
+            .batch_execute("CREATE ROLE master LOGIN CREATEROLE CREATEDB PASSWORD 'm4ster-pw'")
+            .await
+            .unwrap();
         session.batch_execute("CREATE DATABASE obyra OWNER master").await.unwrap();
         let mut production = Production { project: Project::with(strategy), cluster };
         production.project.set("OBYRA_PRODUCTION_OBYRA_APP_PASSWORD", "app-pw-0123456789");
@@ -57,7 +60,11 @@ impl Production {
     }
 
     fn master(&mut self) {
-        let url = self.cluster.loopback().with_database("obyra").with_role("master", Some("m4ster-pw".to_owned().into()));
+        let url = self
+            .cluster
+            .loopback()
+            .with_database("obyra")
+            .with_role("master", Some("m4ster-pw".to_owned().into()));
         self.reach(&url);
     }
 
@@ -77,13 +84,25 @@ impl Production {
         project.run(&["apply", "production", "--yes"]).ends(0);
         project.run(&["plan", "production"]).ends(0);
 
-        self.sql("SET ROLE obyra_owner; CREATE TABLE app.users (id int, name text, password_hash text)").await;
+        self.sql("SET ROLE obyra_owner; CREATE TABLE app.users (id int, name text, password_hash text)")
+            .await;
         project.run(&["plan", "production"]).ends(2).says("app.users").says("GRANT SELECT (id, name)");
         project.run(&["apply", "production", "--yes"]).ends(0);
 
         let psql = |role: &str, sql: &str| {
             let tool = self.cluster.installation().bin_dir.join("psql");
-            project.run(&["exec", "production", "--as", role, "--", tool.to_str().unwrap(), "-X", "-q", "-c", sql])
+            project.run(&[
+                "exec",
+                "production",
+                "--as",
+                role,
+                "--",
+                tool.to_str().unwrap(),
+                "-X",
+                "-q",
+                "-c",
+                sql,
+            ])
         };
         psql("obyra_readonly", "SELECT id, name FROM app.users").ends(0);
         psql("obyra_readonly", "SELECT password_hash FROM app.users").ends(1).says("permission denied");
@@ -91,7 +110,10 @@ impl Production {
         psql("obyra_app", "CREATE TABLE app.mine (id int)").ends(1).says("permission denied");
 
         self.sql("SET ROLE obyra_owner; GRANT DELETE ON app.users TO obyra_readonly").await;
-        project.run(&["plan", "production"]).ends(2).says("REVOKE DELETE ON TABLE app.users FROM obyra_readonly");
+        project
+            .run(&["plan", "production"])
+            .ends(2)
+            .says("REVOKE DELETE ON TABLE app.users FROM obyra_readonly");
         project.run(&["apply", "production", "--yes"]).ends(0);
         project.run(&["plan", "production"]).ends(0);
         project.run(&["check", "production"]).ends(2).says("[roles]");
@@ -128,11 +150,16 @@ async fn an_existing_database_is_imported_and_then_unchanged() {
     assert!(imported.contains("legacy_app"), "{imported}");
     let environment = STRATEGY.split("[access]").next().unwrap();
     // The import speaks of schemas under their own names.
-    let environment = environment.replace(r#"{ app = "app", audit = "audit" }"#, r#"{ app = "app", public = "public" }"#);
+    let environment =
+        environment.replace(r#"{ app = "app", audit = "audit" }"#, r#"{ app = "app", public = "public" }"#);
     production.project.write("obyra-db.toml", &format!("{environment}\n{imported}"));
     production.project.run(&["plan", "production"]).ends(0);
     production.sql("GRANT UPDATE ON app.t TO legacy_app").await;
-    production.project.run(&["plan", "production"]).ends(2).says("REVOKE UPDATE ON TABLE app.t FROM legacy_app");
+    production
+        .project
+        .run(&["plan", "production"])
+        .ends(2)
+        .says("REVOKE UPDATE ON TABLE app.t FROM legacy_app");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +182,12 @@ async fn a_role_that_may_not_is_told_what_is_missing() {
     production.sql("CREATE ROLE nobody_much LOGIN PASSWORD 'x-0123456789'").await;
     let url = production.cluster.loopback().with_database("obyra");
     production.reach(&url.with_role("nobody_much", Some("x-0123456789".to_owned().into())));
-    production.project.run(&["apply", "production", "--yes"]).ends(1).says("CREATEROLE").hides("x-0123456789");
+    production
+        .project
+        .run(&["apply", "production", "--yes"])
+        .ends(1)
+        .says("CREATEROLE")
+        .hides("x-0123456789");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +212,8 @@ async fn no_password_appears_anywhere() {
     }
     let admin = production.cluster.admin().with_database("obyra");
     let session = Session::connect(&admin, Limits::default()).await.unwrap();
-    let statements = session.query_one("SELECT string_agg(query, ' ') FROM pg_stat_statements", &[]).await.unwrap();
+    let statements =
+        session.query_one("SELECT string_agg(query, ' ') FROM pg_stat_statements", &[]).await.unwrap();
     told += statements.get::<_, &str>(0);
     let ledger = std::fs::read(production.project.path().join(".obyra-db/evidence.sqlite")).unwrap();
     told += &String::from_utf8_lossy(&ledger);

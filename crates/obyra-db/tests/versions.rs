@@ -28,7 +28,10 @@ fn change(project: &Project, pairs: &[(&str, &str)]) {
 fn dev_runs_on_every_version() {
     for major in [14, 15, 17, 18] {
         let dev = Dev(application_on(major));
-        dev.run(&["up", "dev", "--yes"]).ends(2).says("isolate_organizations").says(&format!("PostgreSQL {major}."));
+        dev.run(&["up", "dev", "--yes"])
+            .ends(2)
+            .says("isolate_organizations")
+            .says(&format!("PostgreSQL {major}."));
         dev.run(&["plan", "dev"]).ends(0);
         dev.run(&["migrate", "status", "dev"]).ends(0);
         dev.run(&["seed", "status", "dev"]).ends(0);
@@ -86,7 +89,8 @@ async fn production_reaches_the_checklist_on_the_oldest_and_the_newest() {
 
             let psql = cluster.installation().bin_dir.join("psql");
             let psql = |role: &str, sql: &str| {
-                let command = ["exec", "production", "--as", role, "--", psql.to_str().unwrap(), "-X", "-q", "-c", sql];
+                let command =
+                    ["exec", "production", "--as", role, "--", psql.to_str().unwrap(), "-X", "-q", "-c", sql];
                 project.run(&command)
             };
             psql("obyra_app", "SELECT count(*) FROM users").ends(0);

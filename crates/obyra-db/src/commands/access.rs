@@ -45,7 +45,10 @@ fn key(name: &str) -> String {
     if bare { name.to_owned() } else { format!("{name:?}") }
 }
 
-async fn subject_of(invocation: &mut Invocation, subject: &Subject) -> Result<(Conninfo, Option<Target>), Failure> {
+async fn subject_of(
+    invocation: &mut Invocation,
+    subject: &Subject,
+) -> Result<(Conninfo, Option<Target>), Failure> {
     match (&subject.environment, &subject.url_env) {
         (_, Some(variable)) => Ok((from_variable(variable)?, None)),
         (Some(name), None) => {

@@ -72,7 +72,8 @@ pub async fn plan(invocation: &mut Invocation, name: &str) -> Result<Exit, Failu
     let opened = Opened::new(invocation, &strategy, name)?;
     let planned = Planned::of(&opened).await?;
     show(&opened, &planned, Detail::Sql);
-    Ok(if planned.changes() == 0 { Exit::Done } else { Exit::Findings })
+    let wrong = planned.plan.findings.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(if planned.changes() == 0 && !wrong { Exit::Done } else { Exit::Findings })
 }
 
 /// Shows the plan, asks, applies.
@@ -92,7 +93,11 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent, detail: Detail)
         return Ok(());
     }
     let printer = &opened.invocation.printer;
-    confirm(printer, consent, text::cli::APPLY_ASK.with("changes", changes).with("environment", opened.name()))?;
+    confirm(
+        printer,
+        consent,
+        text::cli::APPLY_ASK.with("changes", changes).with("environment", opened.name()),
+    )?;
     let passwords = planned.passwords.to_set(opened)?;
     let outcome = apply_plan(opened, &planned.session, &planned.plan, &passwords, Patience::default()).await;
     record(opened, (&planned.plan, &planned.passwords), &outcome)?;
@@ -134,7 +139,8 @@ async fn apply_plan(
     passwords: &BTreeMap<String, SecretString>,
     patience: Patience,
 ) -> Result<Applied, Failure> {
-    let order = Order { policy: &opened.environment.access, target: &opened.target(), approved: plan, passwords };
+    let order =
+        Order { policy: &opened.environment.access, target: &opened.target(), approved: plan, passwords };
     obyra_access::apply(session, order, &patience, &opened.invocation.progress()).await
 }
 
@@ -155,9 +161,8 @@ fn record(
         Ok(_) => (Outcome::Changed, subjects.join("; ")),
         Err(failure) => (Outcome::Failed, failure.to_string()),
     };
-    let told = Told::new(expected, observed)
-        .figure("steps", changes as f64)
-        .fact("fingerprint", &plan.fingerprint);
+    let told =
+        Told::new(expected, observed).figure("steps", changes as f64).fact("fingerprint", &plan.fingerprint);
     opened.record("access.apply", ended, told)
 }
 
@@ -172,9 +177,11 @@ fn show(opened: &Opened<'_>, planned: &Planned, detail: Detail) {
         });
         return;
     }
-    let steps = planned.plan.steps.iter().map(|step| (step.subject.clone(), step.risk, &step.reason, &step.sql[..]));
+    let steps =
+        planned.plan.steps.iter().map(|step| (step.subject.clone(), step.risk, &step.reason, &step.sql[..]));
     let passwords = planned.passwords.set.iter();
-    let passwords = passwords.map(|step| (format!("role {}", step.role), Risk::AddsAccess, &step.reason, &[][..]));
+    let passwords =
+        passwords.map(|step| (format!("role {}", step.role), Risk::AddsAccess, &step.reason, &[][..]));
     for (number, (subject, risk, reason, sql)) in steps.chain(passwords).enumerate() {
         let (risk, reason) = (code(risk).message().say(printer.language), reason.say(printer.language));
         let number = number + 1;
@@ -189,7 +196,8 @@ fn show(opened: &Opened<'_>, planned: &Planned, detail: Detail) {
     }
     for finding in planned.plan.findings.iter().chain(&planned.passwords.findings) {
         if detail == Detail::Sql || finding.severity > Severity::Note {
-            let shown = render::terminal::finding(finding, printer.language, printer.style(), &render::from_disk);
+            let shown =
+                render::terminal::finding(finding, printer.language, printer.style(), &render::from_disk);
             printer.data(&shown);
         }
     }

@@ -70,7 +70,9 @@ async fn refusals(opened: &Opened<'_>) -> Result<(), Failure> {
                 opened.invocation.printer.line(told.with("answer", answer));
             }
             Err(error) => return Err(sql_failure(told.with("answer", ""), &error)),
-            Ok(()) => return Err(Failure::new(text::cli::DEMO_NOT_REFUSED.with("role", role).with("sql", sql))),
+            Ok(()) => {
+                return Err(Failure::new(text::cli::DEMO_NOT_REFUSED.with("role", role).with("sql", sql)));
+            }
         }
     }
     Ok(())

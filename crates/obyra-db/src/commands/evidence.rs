@@ -23,7 +23,7 @@ pub fn evidence(invocation: &mut Invocation, verb: &Evidence) -> Result<Exit, Fa
         }
         Evidence::Verify { head } => verify(invocation, &ledger, head.as_deref())?,
         Evidence::Export => {
-            ledger.export(&mut std::io::stdout().lock())?;
+            ledger.export(&mut invocation.printer.stream())?;
         }
     }
     Ok(Exit::Done)
@@ -43,7 +43,11 @@ fn list(invocation: &Invocation, entries: &[Entry]) {
         invocation.printer.json(&entries);
         return;
     }
-    invocation.printer.data(&render::terminal::records(entries, invocation.printer.language, invocation.printer.style()));
+    invocation.printer.data(&render::terminal::records(
+        entries,
+        invocation.printer.language,
+        invocation.printer.style(),
+    ));
 }
 
 fn verify(invocation: &Invocation, ledger: &Ledger, head: Option<&str>) -> Result<(), Failure> {

@@ -41,7 +41,11 @@ fn path_with(folder: &std::path::Path) -> std::ffi::OsString {
 }
 
 #[expect(clippy::disallowed_methods, reason = "running the user's command is what this verb is for")]
-fn child(opened: &Opened<'_>, conninfo: &Conninfo, command: &[std::ffi::OsString]) -> tokio::process::Command {
+fn child(
+    opened: &Opened<'_>,
+    conninfo: &Conninfo,
+    command: &[std::ffi::OsString],
+) -> tokio::process::Command {
     let mut child = tokio::process::Command::new(&command[0]);
     child.args(&command[1..]).kill_on_drop(true);
     connect_by_environment(&mut child, opened, conninfo);
@@ -49,14 +53,20 @@ fn child(opened: &Opened<'_>, conninfo: &Conninfo, command: &[std::ffi::OsString
 }
 
 /// Gives a command a role's connection: in `DATABASE_URL` and in libpq's variables.
-pub fn connect_by_environment(command: &mut tokio::process::Command, opened: &Opened<'_>, conninfo: &Conninfo) {
+pub fn connect_by_environment(
+    command: &mut tokio::process::Command,
+    opened: &Opened<'_>,
+    conninfo: &Conninfo,
+) {
     for (name, value) in conninfo.env() {
         command.env(name, value.expose_secret());
     }
     // A Flask application speaks through SQLAlchemy, whose plain postgresql:// means another driver.
     let flask = opened.environment.migrations.app.is_some();
     let scheme = if flask { Scheme::PostgresqlPsycopg } else { Scheme::Postgresql };
-    command.env("DATABASE_URL", conninfo.url(scheme, Reveal::Password).expose_secret()).env("OBYRA_DB_ENV", opened.name());
+    command
+        .env("DATABASE_URL", conninfo.url(scheme, Reveal::Password).expose_secret())
+        .env("OBYRA_DB_ENV", opened.name());
 }
 
 /// Prints the connection string.

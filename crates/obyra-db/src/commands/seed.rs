@@ -48,7 +48,8 @@ pub async fn observe(opened: &Opened<'_>, session: &Session) -> Result<(Vec<File
 
 /// What identifies a set of seeds: their numbers and checksums.
 pub fn digest(seeds: &[File]) -> String {
-    let parts: Vec<String> = seeds.iter().map(|seed| format!("{:03}:{}", seed.number, &seed.checksum[..12])).collect();
+    let parts: Vec<String> =
+        seeds.iter().map(|seed| format!("{:03}:{}", seed.number, &seed.checksum[..12])).collect();
     parts.join(" ")
 }
 
@@ -132,7 +133,11 @@ pub async fn verify_opened(opened: &Opened<'_>) -> Result<Exit, Failure> {
     Ok(if proof.is_idempotent() { Exit::Done } else { Exit::Findings })
 }
 
-fn record_proof(opened: &Opened<'_>, seeds: &[File], outcome: &Result<Proof, Failure>) -> Result<(), Failure> {
+fn record_proof(
+    opened: &Opened<'_>,
+    seeds: &[File],
+    outcome: &Result<Proof, Failure>,
+) -> Result<(), Failure> {
     let expected = "the second run changes no row of any table";
     let (ended, told) = match outcome {
         Ok(proof) if proof.is_idempotent() => (
@@ -142,8 +147,11 @@ fn record_proof(opened: &Opened<'_>, seeds: &[File], outcome: &Result<Proof, Fai
                 .figure("tables", proof.tables as f64),
         ),
         Ok(proof) => {
-            let changed: Vec<String> =
-                proof.changes.iter().map(|change| format!("{} changed {}", change.seed, change.table)).collect();
+            let changed: Vec<String> = proof
+                .changes
+                .iter()
+                .map(|change| format!("{} changed {}", change.seed, change.table))
+                .collect();
             (Outcome::Failed, Told::new(expected, changed.join("; ")))
         }
         Err(failure) => (Outcome::Unknown, Told::new(expected, failure)),
@@ -172,7 +180,12 @@ fn status(opened: &Opened<'_>, plan: &Plan) -> Exit {
             ));
         }
         for finding in plan.findings() {
-            printer.data(&render::terminal::finding(&finding, printer.language, printer.style(), &render::from_disk));
+            printer.data(&render::terminal::finding(
+                &finding,
+                printer.language,
+                printer.style(),
+                &render::from_disk,
+            ));
         }
     }
     if plan.is_in_order() { Exit::Done } else { Exit::Findings }
@@ -188,7 +201,9 @@ async fn runner(opened: &Opened<'_>) -> Result<Conninfo, Failure> {
 fn tracking(opened: &Opened<'_>) -> Result<Tracking, Failure> {
     let policy = &opened.environment.seeds;
     let schema = opened.environment.schemas.get(&policy.schema).ok_or_else(|| {
-        Failure::usage(text::cli::SEEDS_NO_SCHEMA.with("schema", &policy.schema).with("environment", opened.name()))
+        Failure::usage(
+            text::cli::SEEDS_NO_SCHEMA.with("schema", &policy.schema).with("environment", opened.name()),
+        )
     })?;
     Ok(Tracking::new(policy, schema))
 }

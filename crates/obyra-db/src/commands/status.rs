@@ -45,7 +45,11 @@ pub async fn status(invocation: &mut Invocation, arguments: &Status) -> Result<E
         let width = lines.iter().map(|line| line.environment.len()).max().unwrap_or(0);
         for line in &lines {
             let mark = line.mark.column(printer.language, printer.style());
-            printer.data(&format!("{mark} {:<width$}  {}", line.environment, line.message.say(printer.language)));
+            printer.data(&format!(
+                "{mark} {:<width$}  {}",
+                line.environment,
+                line.message.say(printer.language)
+            ));
         }
     }
     let well = lines.iter().all(|line| line.mark == Mark::Passed);
@@ -77,7 +81,10 @@ async fn observe(opened: &Opened<'_>, lines: &mut Vec<Line>) {
     }
     match planned.changes() {
         0 => tell(Mark::Passed, text::cli::STATUS_ACCESS.message()),
-        changes => tell(Mark::Failed, text::cli::STATUS_DRIFT.with("changes", changes).with("environment", opened.name())),
+        changes => tell(
+            Mark::Failed,
+            text::cli::STATUS_DRIFT.with("changes", changes).with("environment", opened.name()),
+        ),
     }
     match migrations(opened, &planned.session).await {
         Ok((mark, message)) => tell(mark, message),
@@ -87,7 +94,9 @@ async fn observe(opened: &Opened<'_>, lines: &mut Vec<Line>) {
         Ok((seeds, plan)) if plan.is_in_order() => {
             tell(Mark::Passed, text::cli::FACT_SEEDS_APPLIED.with("count", seeds.len()));
         }
-        Ok((_, plan)) => tell(Mark::Failed, text::cli::FACT_SEEDS_PENDING.with("count", plan.to_run().count())),
+        Ok((_, plan)) => {
+            tell(Mark::Failed, text::cli::FACT_SEEDS_PENDING.with("count", plan.to_run().count()))
+        }
         Err(failure) => tell(Mark::Unknown, text::cli::FACT_UNREADABLE.with("why", &failure)),
     }
 }

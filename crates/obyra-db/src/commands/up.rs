@@ -1,9 +1,9 @@
 //! `up` brings an environment to the strategy from whatever state it is in; `down` stops it.
 
 use obyra_evidence::{Exit, Failure, Outcome, text};
-use obyra_strategy::Stage;
 use obyra_postgres::cluster::{Embedded, EmbeddedSpec};
 use obyra_postgres::{Limits, Session, quote, sql_failure};
+use obyra_strategy::Stage;
 
 use crate::cli::{Consent, Up};
 use crate::commands::converge::Detail;
@@ -86,7 +86,11 @@ async fn recreate(opened: &Opened<'_>, consent: Consent) -> Result<(), Failure> 
     let folder = opened.cluster_folder();
     confirm(&opened.invocation.printer, consent, text::cli::RECREATE_ASK.with("folder", folder.display()))?;
     Embedded::destroy(&folder).await?;
-    opened.record("cluster.destroy", Outcome::Changed, Told::new("dev may be recreated", "removed with its data"))
+    opened.record(
+        "cluster.destroy",
+        Outcome::Changed,
+        Told::new("dev may be recreated", "removed with its data"),
+    )
 }
 
 /// Stops an embedded cluster; its data stays.

@@ -122,7 +122,10 @@ async fn statistics(opened: &Opened<'_>, session: &Session) -> Fact {
         Err(error) => return unknown(text::cli::FACT_UNREADABLE.with("why", &error), None),
     };
     let Some(schema) = schema else {
-        return broken(text::cli::FACT_STATISTICS_ABSENT.message(), format!("obyra-db apply {}", opened.name()));
+        return broken(
+            text::cli::FACT_STATISTICS_ABSENT.message(),
+            format!("obyra-db apply {}", opened.name()),
+        );
     };
     // Installed is not loaded: without the library the view answers with an error.
     let count = format!("SELECT count(*) FROM {}.pg_stat_statements", obyra_postgres::quote::ident(&schema));
@@ -143,7 +146,10 @@ fn sensitive_tables(opened: &Opened<'_>, planned: &Planned) -> Fact {
     if sensitive.is_empty() {
         return unknown(
             text::cli::FACT_SENSITIVE_NONE.message(),
-            Some(text::cli::RUN.with("command", "[access.sensitive] \"app.users\" = { obyra_readonly = [\"id\"] }")),
+            Some(
+                text::cli::RUN
+                    .with("command", "[access.sensitive] \"app.users\" = { obyra_readonly = [\"id\"] }"),
+            ),
         );
     }
     let mut present = Vec::new();
@@ -236,7 +242,8 @@ impl Transport {
         match self {
             Transport::Hidden { why } => unknown(text::cli::FACT_UNREADABLE.with("why", why), None),
             Transport::Rules { rules, .. } => {
-                let outside = rules.iter().find(|rule| !is_loopback(&rule.address) && !rule.is_within(allowed));
+                let outside =
+                    rules.iter().find(|rule| !is_loopback(&rule.address) && !rule.is_within(allowed));
                 let list: Vec<String> = allowed.iter().map(ToString::to_string).collect();
                 match outside {
                     Some(rule) => broken(
@@ -244,7 +251,10 @@ impl Transport {
                             .with("line", rule.line)
                             .with("address", &rule.address)
                             .with("allowed", list.join(", ")),
-                        format!("narrow line {} of pg_hba.conf, or widen networks in the strategy", rule.line),
+                        format!(
+                            "narrow line {} of pg_hba.conf, or widen networks in the strategy",
+                            rule.line
+                        ),
                     ),
                     None => holds(text::cli::FACT_NETWORKS.with("allowed", list.join(", "))),
                 }

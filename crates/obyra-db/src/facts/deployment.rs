@@ -58,7 +58,9 @@ fn from_empty(opened: &Opened<'_>, head: &str) -> Result<Fact, Failure> {
     let filter = obyra_evidence::Filter { subject_prefix: Some("migrate.".to_owned()), ..Default::default() };
     let proof = opened.ledger()?.records(&filter)?.into_iter().rev().find(|entry| {
         let fact = |name: &str| entry.record.facts.get(name).map(String::as_str);
-        entry.record.outcome == Outcome::Changed && fact("from_base") == Some("true") && fact("head") == Some(head)
+        entry.record.outcome == Outcome::Changed
+            && fact("from_base") == Some("true")
+            && fact("head") == Some(head)
     });
     Ok(match proof {
         Some(entry) => holds(

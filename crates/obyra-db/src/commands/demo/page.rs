@@ -108,7 +108,10 @@ async fn get(port: u16, path: &str) -> std::io::Result<String> {
 /// Where an answer sends the browser, on the same host.
 fn redirection(answer: &str) -> Option<String> {
     let head = answer.split_once("\r\n\r\n").map_or(answer, |(head, _)| head);
-    head.lines().find_map(|line| line.strip_prefix("Location: ")).filter(|to| to.starts_with('/')).map(str::to_owned)
+    head.lines()
+        .find_map(|line| line.strip_prefix("Location: "))
+        .filter(|to| to.starts_with('/'))
+        .map(str::to_owned)
 }
 
 /// What a browser would show in its title bar.
