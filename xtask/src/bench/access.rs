@@ -58,9 +58,13 @@ pub async fn run(options: &[&str]) -> Result<()> {
     let (floor, whole) = (pick(|r| r.floor), pick(|r| r.whole));
     say(format!("floor, one catalogue query as JSON: {}", ms(floor)));
     say(format!("obyra-db, observe: {}   plan: {}", ms(pick(|r| r.observe)), ms(pick(|r| r.plan))));
-    say(format!("obyra-db, connect + observe + plan: {}  = {:.2} x the floor", ms(whole), ratio(whole, floor)));
+    say(format!(
+        "obyra-db, connect + observe + plan: {}  = {:.2} x the floor",
+        ms(whole),
+        ratio(whole, floor)
+    ));
     if !large && !options.contains(&"--no-peers") {
-        for peer in peers::measure(&database, cluster.installation())? {
+        for peer in peers::measure(&cluster.loopback())? {
             match peer.duration {
                 Ok(duration) => say(format!(
                     "{}: {}  = {:.1} x obyra-db",
@@ -110,7 +114,7 @@ async fn scale(cluster: &TemporaryCluster, size: &Size) -> Result<Conninfo> {
     session.batch_execute("VACUUM ANALYZE").await?;
     let count = "SELECT (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'S') AND relnamespace::regnamespace::text ~ '^s[0-9]'), \
                  (SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'), \
-                 (SELECT sum(cardinality(relacl))::int8 FROM pg_class WHERE relnamespace::regnamespace::text ~ '^s[0-9]')";
+                 (SELECT count(*) FROM pg_class, aclexplode(relacl) WHERE relnamespace::regnamespace::text ~ '^s[0-9]')";
     let row = session.query_one(count, &[]).await?;
     say(format!(
         "{} tables and sequences, {} roles, {} ACL entries",
