@@ -278,6 +278,11 @@ pub enum Migrate {
     Deploy(NamedConsent),
     /// The revision that the database is at, and what is pending
     Status(Named),
+    /// Whether this branch's migrations can be deployed, found out on a throw-away server
+    #[command(
+        after_help = "Exit code 0: no finding of level error. 2: findings.\n\nExamples:\n  obyra-db migrate gate\n  obyra-db migrate gate production --format github\n  obyra-db migrate gate --all --schema production-schema.sql\n  obyra-db migrate gate --last 3 --json"
+    )]
+    Gate(crate::commands::gate::Gate),
 }
 
 /// Verbs of `seed`.

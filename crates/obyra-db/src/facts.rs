@@ -18,8 +18,7 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
     let mut tell = |line: LineId, fact: Fact| {
         facts.facts.insert(line, fact);
     };
-    // The gate is not built yet; these four are its lines.
-    for line in [LineId::NoCreateAll, LineId::UpgradeGate, LineId::DowngradeGate, LineId::RuntimeHelpers] {
+    for line in [LineId::NoCreateAll, LineId::RuntimeHelpers] {
         tell(line, Fact::NotBuilt);
     }
     for line in LineId::ALL.into_iter().filter(|line| asked_of_production(*line)) {

@@ -10,7 +10,7 @@ use obyra_migrations::{Converge, Deployed, Deployment, Observed, Plan, PythonEnv
 use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 
 use crate::cli::{Consent, Migrate};
-use crate::commands::converge;
+use crate::commands::{converge, gate};
 use crate::confirm::confirm;
 use crate::environment::{Opened, Told};
 use crate::invocation::Invocation;
@@ -31,6 +31,7 @@ pub async fn migrate(invocation: &mut Invocation, verb: &Migrate) -> Result<Exit
             let opened = Opened::new(invocation, &strategy, &arguments.environment)?;
             status(&opened).await
         }
+        Migrate::Gate(arguments) => gate::run(invocation, &strategy, arguments).await,
     }
 }
 
@@ -51,11 +52,7 @@ impl Application {
             Some(role) => opened.role(role).await?,
             None => opened.admin().await?,
         };
-        let hidden = match &opened.environment.reach {
-            obyra_strategy::Reach::UrlEnv(variable) => vec![variable.clone()],
-            _ => Vec::new(),
-        };
-        Ok(Application { python, target, hidden })
+        Ok(Application { python, target, hidden: hidden_variables(opened) })
     }
 
     /// The interpreter with the application's packages.
@@ -80,6 +77,14 @@ impl Application {
         let observed = obyra_migrations::observe(work.policy, session, graph).await?;
         let plan = obyra_migrations::plan(work.policy, &observed);
         Ok((observed, plan))
+    }
+}
+
+/// The variables that the application must not see: the administrator's connection.
+pub fn hidden_variables(opened: &Opened<'_>) -> Vec<String> {
+    match &opened.environment.reach {
+        obyra_strategy::Reach::UrlEnv(variable) => vec![variable.clone()],
+        _ => Vec::new(),
     }
 }
 

@@ -6,6 +6,8 @@ pub mod converge;
 mod demo;
 mod evidence;
 mod exec;
+mod findings;
+pub mod gate;
 mod init;
 pub mod migrate;
 mod paperwork;

@@ -11,17 +11,19 @@ use crate::environment::Opened;
 
 /// The facts, line by line.
 pub async fn facts(opened: &Opened<'_>, session: &Session) -> Result<Vec<(LineId, Fact)>, Failure> {
-    let (migrations, at_head) = match migrations(opened, session).await {
+    let History { replays, at_head, upgrade, downgrade } = match migrations(opened, session).await {
         Ok(facts) => facts,
-        Err(failure) => (unobserved(&failure), unobserved(&failure)),
+        Err(failure) => History::all(&unobserved(&failure)),
     };
     let (seeds, idempotent) = match seeds(opened, session).await {
         Ok(facts) => facts,
         Err(failure) => (unobserved(&failure), unobserved(&failure)),
     };
     Ok(vec![
-        (LineId::Migrations, migrations),
+        (LineId::Migrations, replays),
         (LineId::AtHead, at_head),
+        (LineId::UpgradeGate, upgrade),
+        (LineId::DowngradeGate, downgrade),
         (LineId::Seeds, seeds),
         (LineId::IdempotentSeeds, idempotent),
     ])
@@ -31,36 +33,83 @@ fn unobserved(failure: &Failure) -> Fact {
     unknown(text::cli::FACT_UNREADABLE.with("why", failure), failure.mend.clone())
 }
 
-/// Whether the whole history was once seen to run on an empty database up to today's head, and
-/// whether this database stands at that head.
-async fn migrations(opened: &Opened<'_>, session: &Session) -> Result<(Fact, Fact), Failure> {
+/// The lines about Alembic's history.
+struct History {
+    replays: Fact,
+    at_head: Fact,
+    upgrade: Fact,
+    downgrade: Fact,
+}
+
+impl History {
+    fn all(fact: &Fact) -> History {
+        let fact = || fact.clone();
+        History { replays: fact(), at_head: fact(), upgrade: fact(), downgrade: fact() }
+    }
+}
+
+/// Whether the whole history was once seen to run on an empty database up to today's head, whether
+/// this database stands at that head, and what the gate found of it.
+async fn migrations(opened: &Opened<'_>, session: &Session) -> Result<History, Failure> {
     let application = Application::of(opened).await?;
     let (_, plan) = application.observe(opened, session).await?;
     let deploy = format!("obyra-db migrate deploy {}", opened.name());
     if let Some(obstacle) = plan.obstacle() {
         let told = text::cli::FACT_UNREADABLE.with("why", &obstacle.message);
         let fact = broken(told, format!("obyra-db migrate status {}", opened.name()));
-        return Ok((fact.clone(), fact));
+        return Ok(History::all(&fact));
     }
     let Some(head) = &plan.to else {
-        return Ok((Fact::NotAsked, Fact::NotAsked));
+        return Ok(History::all(&Fact::NotAsked));
     };
     let at_head = if plan.is_empty() {
         holds(text::cli::FACT_AT_HEAD.with("head", head))
     } else {
         broken(text::cli::FACT_BEHIND.with("count", plan.pending.len()).with("head", head), &deploy)
     };
-    Ok((from_empty(opened, head)?, at_head))
+    Ok(History {
+        replays: from_empty(opened, head)?,
+        at_head,
+        upgrade: gated(opened, "gate.upgrade", head)?,
+        downgrade: gated(opened, "gate.downgrade", head)?,
+    })
 }
 
-/// Any environment's deploy from the base to this head is proof that the history replays.
+/// What the newest gate of this head found, whichever environment it was run for.
+fn gated(opened: &Opened<'_>, subject: &str, head: &str) -> Result<Fact, Failure> {
+    let filter = obyra_evidence::Filter { subject_prefix: Some(subject.to_owned()), ..Default::default() };
+    let found = opened.ledger()?.records(&filter)?.into_iter().rev().find(|entry| {
+        entry.record.outcome != Outcome::Unknown
+            && entry.record.facts.get("head").is_some_and(|of| of == head)
+    });
+    let command = "obyra-db migrate gate";
+    let Some(entry) = found else {
+        let mend = text::cli::RUN.with("command", command);
+        return Ok(unknown(text::gate::FACT_UNPROVEN.with("head", head), Some(mend)));
+    };
+    let at = entry.record.at.strftime("%Y-%m-%d %H:%M UTC");
+    if entry.record.outcome == Outcome::Failed {
+        let evidence = text::gate::FACT_FAILED.with("at", at).with("why", &entry.record.observed);
+        return Ok(broken(evidence, command));
+    }
+    let evidence = match subject {
+        "gate.upgrade" => text::gate::FACT_UPGRADE.with("head", head),
+        _ => text::gate::FACT_DOWNGRADE
+            .with("count", entry.record.figures.get("checked").copied().unwrap_or_default()),
+    };
+    Ok(holds(evidence.with("at", at).with("record", entry.sequence)))
+}
+
+/// Any environment's deploy from the base to this head is proof that the history replays, and so is a gate.
 fn from_empty(opened: &Opened<'_>, head: &str) -> Result<Fact, Failure> {
-    let filter = obyra_evidence::Filter { subject_prefix: Some("migrate.".to_owned()), ..Default::default() };
-    let proof = opened.ledger()?.records(&filter)?.into_iter().rev().find(|entry| {
+    let proof = opened.ledger()?.records(&Default::default())?.into_iter().rev().find(|entry| {
         let fact = |name: &str| entry.record.facts.get(name).map(String::as_str);
-        entry.record.outcome == Outcome::Changed
-            && fact("from_base") == Some("true")
-            && fact("head") == Some(head)
+        let ended = match entry.record.subject.as_str() {
+            "gate.upgrade" => Outcome::Passed,
+            subject if subject.starts_with("migrate.") => Outcome::Changed,
+            _ => return false,
+        };
+        entry.record.outcome == ended && fact("from_base") == Some("true") && fact("head") == Some(head)
     });
     Ok(match proof {
         Some(entry) => holds(
