@@ -22,6 +22,7 @@ pub(crate) mod sql;
 mod swallow;
 mod texts;
 pub mod tickets;
+mod tree;
 mod walk;
 
 use std::num::NonZeroUsize;
@@ -57,6 +58,12 @@ impl Report {
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
+}
+
+/// Whether a finding points at a secret: its line must not be shown.
+pub fn is_about_a_secret(finding: &Finding) -> bool {
+    [text::scan::CONNECTION_STRING, text::scan::PASSWORD_IN_CODE, text::scan::DEFAULT_CREDENTIALS]
+        .contains(&finding.message.code())
 }
 
 /// Scans a folder, or one file.

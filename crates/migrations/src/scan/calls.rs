@@ -53,7 +53,7 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         self.look_at_references(call);
         // Most calls are of a plain function: only an alias makes one of them a method.
         let method = match &*call.call.func {
-            Expr::Name(name) if !self.is_alias(name.id.as_str(), call.scope) => None,
+            Expr::Name(_) if !self.names.walk.has_aliases => None,
             callee => self.names.method(callee, call.scope),
         };
         if let Some(method) = method
@@ -66,12 +66,6 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
             return self.site(call.call.range(), call, "DDL".to_owned(), Act::Construct { texts });
         }
         self.look_at_arguments(call);
-    }
-
-    /// Whether a name was given to a method: `create = db.create_all`.
-    fn is_alias(&self, name: &str, scope: ScopeId) -> bool {
-        let last = self.names.lookup(scope, name).0.last();
-        matches!(last, Some(Origin::Value(Expr::Attribute(_) | Expr::Call(_) | Expr::Name(_))))
     }
 
     /// Whether the call is one of the methods that matter.
@@ -164,7 +158,7 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         });
         let mut handed = Vec::new();
         for (argument, value) in by_position.chain(by_keyword) {
-            if !self.may_hold_statements(value, call.scope) {
+            if !self.may_hold_statements(value) {
                 continue;
             }
             let texts = texts::of(self.names, value, call.scope);
@@ -182,7 +176,7 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
     }
 
     /// A cheap question before the dear one: most arguments are no SQL.
-    fn may_hold_statements(&self, value: &Expr, scope: ScopeId) -> bool {
+    fn may_hold_statements(&self, value: &Expr) -> bool {
         match value {
             Expr::StringLiteral(_) | Expr::FString(_) | Expr::List(_) | Expr::Tuple(_) | Expr::BinOp(_) => {
                 self.names.walk.has_ddl
@@ -190,10 +184,15 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
             Expr::Call(_) => self.names.walk.has_ddl,
             Expr::Name(name) => {
                 let name = name.id.as_str();
-                let parameter = || matches!(self.names.lookup(scope, name).0, [Origin::Parameter(_)]);
-                self.names.walk.has_ddl || speaks_of_sql(name) || parameter()
+                self.names.walk.has_ddl || speaks_of_sql(name) || name.len() == 1
             }
-            Expr::Attribute(attribute) => speaks_of_sql(attribute.attr.as_str()),
+            // `constants.SQL`, but not `Status.ACTIVE`, of which an application is full.
+            Expr::Attribute(attribute) => match &*attribute.value {
+                Expr::Name(base) if base.id.starts_with(|c: char| c.is_ascii_lowercase()) => {
+                    speaks_of_sql(attribute.attr.as_str())
+                }
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -267,7 +266,7 @@ fn passed_password(call: &ast::ExprCall) -> Option<&Expr> {
 
 fn speaks_of_sql(name: &str) -> bool {
     let is_constant = name.len() > 2 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-    is_constant || ["sql", "ddl", "stmt", "statement", "quer"].iter().any(|word| name.contains(word))
+    is_constant || ["sql", "ddl", "stmt", "statement"].iter().any(|word| name.contains(word))
 }
 
 /// A receiver as a person would name it, however it was written.

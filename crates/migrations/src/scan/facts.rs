@@ -23,7 +23,7 @@ pub(super) struct Scope {
     /// Whether a decorator hands the function to somebody who calls it later.
     pub registered: bool,
     /// A function's parameters, in order.
-    pub parameters: Vec<String>,
+    pub parameters: Vec<TextRange>,
     /// Those that reach a database's `execute`.
     pub executes: BTreeSet<u16>,
     /// The statements that it returns or yields.

@@ -28,7 +28,9 @@ pub(super) fn findings(project: &mut Project, roots: &BTreeSet<usize>) -> Vec<Fi
     learn_helpers(project);
     let project = &*project;
     let proven = proven(project);
-    let places: BTreeSet<Node> = proven.iter().map(|proven| proven.node).collect();
+    // A secret is one, whoever runs its line.
+    let reachable = proven.iter().filter(|proven| !matches!(proven.site.act, Act::Secret { .. }));
+    let places: BTreeSet<Node> = reachable.map(|proven| proven.node).collect();
     let reached = reach::of(project, roots, &places);
     let mut findings = Vec::new();
     let mut swallows: BTreeMap<(usize, u32), &Proven<'_>> = BTreeMap::new();
@@ -56,10 +58,14 @@ fn learn_helpers(project: &mut Project) {
         }
     }
     for _ in 0..ROUNDS_MAX {
+        project.note_executing();
         let mut learned = Vec::new();
         for (at, module) in project.modules.iter().enumerate() {
             for site in &module.sites {
                 let Act::Pass { callee, arguments } = &site.act else { continue };
+                if !project.may_execute(at, callee) {
+                    continue;
+                }
                 let caller = module.runs_in(site.scope);
                 for (argument, texts) in arguments {
                     let news = texts.parameters.iter().any(|p| !module.scopes[caller as usize].executes.contains(p));
@@ -78,6 +84,7 @@ fn learn_helpers(project: &mut Project) {
             project.modules[module].scopes[scope as usize].executes.extend(parameters);
         }
     }
+    project.note_executing();
 }
 
 fn proven(project: &Project) -> Vec<Proven<'_>> {
@@ -113,7 +120,7 @@ fn statements(project: &Project, at: usize, site: &Site) -> Option<Vec<Statement
         Act::Table { receiver, .. } => is_table(project, at, receiver).then(Vec::new),
         Act::Execute { texts } if project.speaks_postgres && !elsewhere => some(texts),
         Act::Construct { texts } if project.speaks_postgres => some(texts),
-        Act::Pass { callee, arguments } if project.speaks_postgres => {
+        Act::Pass { callee, arguments } if project.speaks_postgres && project.may_execute(at, callee) => {
             let callees = project.callees(at, callee);
             let executed = arguments
                 .iter()

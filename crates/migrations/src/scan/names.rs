@@ -1,10 +1,12 @@
 //! What a name or an expression of a file stands for, followed through assignments, imports and aliases.
 
+use std::cell::OnceCell;
+
 use ruff_python_ast::{self as ast, Expr};
 
 use super::facts::{BODY, Receiver, ScopeId, ScopeKind, Symbol};
 use super::roles::{is_self, last_name};
-use super::walk::{Origin, Walk};
+use super::walk::{Binding, Origin, Walk};
 
 /// How many assignments in a row are followed.
 const HOPS_MAX: usize = 8;
@@ -21,9 +23,24 @@ const OTHER_DATABASES: [&str; 8] =
 /// The names of a file.
 pub(super) struct Names<'w, 'a> {
     pub walk: &'w Walk<'a>,
-    /// Sorted; the origins of equal keys stay in the order of the file.
+    /// Made when the first name is looked up: in most files none is.
+    index: OnceCell<Index<'a>>,
+}
+
+/// The bindings, sorted; the origins of equal keys stay in the order of the file.
+struct Index<'a> {
     keys: Vec<(ScopeId, &'a str)>,
     origins: Vec<Origin<'a>>,
+}
+
+impl<'a> Index<'a> {
+    fn of(bindings: &[Binding<'a>]) -> Self {
+        let mut sorted: Vec<_> = bindings.iter().collect();
+        sorted.sort_by_key(|binding| (binding.scope, binding.name));
+        let keys = sorted.iter().map(|binding| (binding.scope, binding.name)).collect();
+        let origins = sorted.iter().map(|binding| binding.origin).collect();
+        Index { keys, origins }
+    }
 }
 
 /// A method of something: `receiver.name`.
@@ -35,18 +52,15 @@ pub(super) struct Method<'a> {
 
 impl<'w, 'a> Names<'w, 'a> {
     pub fn of(walk: &'w Walk<'a>) -> Self {
-        let mut sorted: Vec<_> = walk.bindings.iter().collect();
-        sorted.sort_by_key(|binding| (binding.scope, binding.name));
-        let keys = sorted.iter().map(|binding| (binding.scope, binding.name)).collect();
-        let origins = sorted.iter().map(|binding| binding.origin).collect();
-        Names { walk, keys, origins }
+        Names { walk, index: OnceCell::new() }
     }
 
     /// What is bound to a name in a scope itself.
     pub fn in_scope(&self, scope: ScopeId, name: &str) -> &[Origin<'a>] {
-        let start = self.keys.partition_point(|key| *key < (scope, name));
-        let length = self.keys[start..].iter().take_while(|key| **key == (scope, name)).count();
-        &self.origins[start..start + length]
+        let Index { keys, origins } = self.index.get_or_init(|| Index::of(&self.walk.bindings));
+        let start = keys.partition_point(|key| *key < (scope, name));
+        let length = keys[start..].iter().take_while(|key| **key == (scope, name)).count();
+        &origins[start..start + length]
     }
 
     /// What a name stands for where `scope` reads it, and the scope that binds it.
@@ -146,6 +160,18 @@ impl<'w, 'a> Names<'w, 'a> {
             }
         }
         None
+    }
+
+    /// A cheap question before [`Names::metadata`] and [`Names::table`]: most values are neither.
+    pub fn may_be_metadata(value: &Expr) -> bool {
+        match value {
+            Expr::Call(call) => last_name(&call.func)
+                .is_some_and(|name| MAKES_METADATA.contains(&name) || MAKES_TABLE.contains(&name)),
+            Expr::Attribute(attribute) => {
+                METADATA.contains(&attribute.attr.as_str()) || attribute.attr.as_str() == "__table__"
+            }
+            _ => false,
+        }
     }
 
     /// Whether something has SQLAlchemy's `create_all`.

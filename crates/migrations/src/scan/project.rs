@@ -4,6 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::facts::{Argument, BODY, Callee, Export, Module, ScopeId, ScopeKind, Symbol, Texts};
+use super::roles::is_self;
+use super::sql::Statement;
+use super::tree::Tree;
 
 /// Re-exports of re-exports that are followed.
 const HOPS_MAX: usize = 8;
@@ -26,11 +29,12 @@ pub(super) struct Project {
     pub purposes: Vec<Purpose>,
     /// Whether anything in it speaks to PostgreSQL.
     pub speaks_postgres: bool,
-    index: HashMap<String, usize>,
-    /// The folder of each file, relative to the root, as its parts.
-    folders: Vec<Vec<String>>,
-    /// The first parts that an import of this tree can have.
-    tops: HashSet<String>,
+    /// Methods that execute an argument, by name.
+    executing: HashMap<String, Vec<Node>>,
+    /// The names of all functions that do.
+    executing_names: HashSet<String>,
+    /// What an import means.
+    pub tree: Tree,
 }
 
 /// A name in a file of the project: the file, and the names within it.
@@ -45,67 +49,18 @@ impl Project {
         let mut project = Project {
             purposes: Vec::with_capacity(modules.len()),
             speaks_postgres: modules.iter().any(|module| module.speaks_postgres),
-            index: HashMap::new(),
-            folders: Vec::with_capacity(modules.len()),
-            tops: HashSet::new(),
+            executing: HashMap::new(),
+            executing_names: HashSet::new(),
+            tree: Tree::new(),
             modules,
         };
         for at in 0..project.modules.len() {
             let module = &project.modules[at];
             let parts = parts(root, &module.source.file);
             project.purposes.push(purpose(module, &parts, script_folders));
-            let mut key = parts.clone();
-            if key.last().is_some_and(|last| last == "__init__") {
-                key.pop();
-            }
-            project.tops.extend(key.iter().cloned());
-            project.index.insert(key.join("/"), at);
-            project.folders.push(parts[..parts.len().saturating_sub(1)].to_vec());
+            project.tree.add(&parts);
         }
         project
-    }
-
-    /// The file that `import` means in another one.
-    pub fn module(&self, from: usize, level: u32, dotted: &str) -> Option<usize> {
-        let folder = &self.folders[from];
-        let path = dotted.replace('.', "/");
-        if level > 0 {
-            let up = usize::try_from(level).ok()?.checked_sub(1)?;
-            let base = &folder[..folder.len().checked_sub(up)?];
-            return self.at(base, &path);
-        }
-        if !self.tops.contains(dotted.split('.').next().unwrap_or_default()) {
-            return None;
-        }
-        // Any folder above may be on the path: the project's own first.
-        let source = ["src".to_owned()];
-        self.at(&[], &path)
-            .or_else(|| self.at(&source, &path))
-            .or_else(|| (1..=folder.len()).find_map(|depth| self.at(&folder[..depth], &path)))
-    }
-
-    fn at(&self, folder: &[String], path: &str) -> Option<usize> {
-        let base = folder.join("/");
-        let key = match (base.as_str(), path) {
-            ("", path) => path.to_owned(),
-            (base, "") => base.to_owned(),
-            (base, path) => format!("{base}/{path}"),
-        };
-        self.index.get(&key).copied()
-    }
-
-    /// Every file that an import executes: the module, its parents, and the names that are modules.
-    pub fn executed_by(&self, from: usize, symbol: &Symbol) -> Vec<usize> {
-        let mut executed = Vec::new();
-        let mut prefix = String::new();
-        for part in symbol.module.split('.').chain(symbol.path.first().map(String::as_str)) {
-            if !prefix.is_empty() {
-                prefix.push('.');
-            }
-            prefix.push_str(part);
-            executed.extend(self.module(from, symbol.level, &prefix));
-        }
-        executed
     }
 
     /// What a symbol is in the project, through re-exports.
@@ -119,14 +74,14 @@ impl Project {
         }
         let mut dotted = symbol.module.clone();
         let mut path = symbol.path.as_slice();
-        let mut module = self.module(from, symbol.level, &dotted);
+        let mut module = self.tree.module(from, symbol.level, &dotted);
         // `from app import extensions` and `app.extensions.db` name modules too.
         while let Some(name) = path.first() {
             if module.is_some_and(|module| self.defines(module, name)) {
                 break;
             }
             let longer = if dotted.is_empty() { name.clone() } else { format!("{dotted}.{name}") };
-            match self.module(from, symbol.level, &longer) {
+            match self.tree.module(from, symbol.level, &longer) {
                 Some(submodule) => module = Some(submodule),
                 None if module.is_some() => break,
                 None => {}
@@ -202,33 +157,54 @@ impl Project {
                 let target = self.target(from, symbol);
                 target.and_then(|target| self.function(&target)).into_iter().collect()
             }
-            Callee::Method(name) => self.executing_methods(name),
+            Callee::Method(name) => self.executing.get(name).cloned().unwrap_or_default(),
         }
     }
 
-    fn executing_methods(&self, name: &str) -> Vec<Node> {
-        let mut found = Vec::new();
+    /// Whether a callee can be a function that executes an argument: a cheap question before the dear one.
+    pub fn may_execute(&self, from: usize, callee: &Callee) -> bool {
+        match callee {
+            Callee::Here(scope) => !self.modules[from].scopes[*scope as usize].executes.is_empty(),
+            Callee::Imported(symbol) => {
+                symbol.path.last().is_some_and(|name| self.executing_names.contains(name))
+            }
+            Callee::Method(name) => self.executing.contains_key(name),
+        }
+    }
+
+    /// Notes which functions execute an argument, after something was learned about them.
+    pub fn note_executing(&mut self) {
+        self.executing.clear();
+        self.executing_names.clear();
         for (at, module) in self.modules.iter().enumerate() {
-            for (scope, function) in module.scopes.iter().enumerate() {
-                let is_method = module.scopes[function.parent as usize].kind == ScopeKind::Class;
-                if !function.executes.is_empty() && is_method && function.name == name {
-                    found.extend(ScopeId::try_from(scope).map(|scope| (at, scope)));
+            for (scope, function) in module.scopes.iter().enumerate().filter(|(_, f)| !f.executes.is_empty()) {
+                self.executing_names.insert(function.name.clone());
+                if module.scopes[function.parent as usize].kind == ScopeKind::Class {
+                    let scope = ScopeId::try_from(scope).unwrap_or(ScopeId::MAX);
+                    self.executing.entry(function.name.clone()).or_default().push((at, scope));
                 }
             }
         }
-        found
+        // `from store import run as go`, which others import as `go`.
+        let imports = self.modules.iter().flat_map(|module| &module.imports);
+        let renamed = imports.filter(|import| {
+            import.symbol.path.last().is_some_and(|name| *name != import.bound && self.executing_names.contains(name))
+        });
+        let renamed: Vec<String> = renamed.map(|import| import.bound.clone()).collect();
+        self.executing_names.extend(renamed);
     }
 
     /// Whether a function executes what an argument brings.
     pub fn executes(&self, (module, scope): Node, argument: &Argument) -> bool {
-        let function = &self.modules[module].scopes[scope as usize];
+        let module = &self.modules[module];
+        let function = &module.scopes[scope as usize];
         let index = match argument {
             Argument::Position(at) => {
-                let bound = function.parameters.first().is_some_and(|name| super::roles::is_self(name));
-                at + u16::from(bound)
+                let first = function.parameters.first();
+                at.saturating_add(u16::from(first.is_some_and(|name| is_self(module.text(*name)))))
             }
             Argument::Keyword(name) => {
-                let at = function.parameters.iter().position(|parameter| parameter == name);
+                let at = function.parameters.iter().position(|parameter| module.text(*parameter) == name);
                 match at.and_then(|at| u16::try_from(at).ok()) {
                     Some(at) => at,
                     None => return false,
@@ -239,7 +215,7 @@ impl Project {
     }
 
     /// All statements that a text can stand for, wherever they are written.
-    pub fn statements(&self, from: usize, texts: &Texts) -> Vec<super::sql::Statement> {
+    pub fn statements(&self, from: usize, texts: &Texts) -> Vec<Statement> {
         let mut out = Vec::new();
         self.gather(from, texts, &mut HashSet::new(), &mut out);
         out
@@ -250,7 +226,7 @@ impl Project {
         from: usize,
         texts: &'p Texts,
         seen: &mut HashSet<*const Texts>,
-        out: &mut Vec<super::sql::Statement>,
+        out: &mut Vec<Statement>,
     ) {
         if !seen.insert(std::ptr::from_ref(texts)) {
             return;

@@ -47,6 +47,9 @@ const CALLED_BY_CLASS: [&str; 6] = ["__init__", "__new__", "__post_init__", "__c
 
 /// Finds out who runs the given places.
 pub(super) fn of(project: &Project, roots: &BTreeSet<usize>, places: &BTreeSet<Node>) -> Reached {
+    if places.is_empty() {
+        return Reached { labels: HashMap::new(), booted: Vec::new() };
+    }
     let imports = Imports::of(project);
     let booted = boot(project, &imports, roots);
     let edges = callers(project, &imports, places);
@@ -175,16 +178,19 @@ impl Imports {
         let count = project.modules.len();
         let mut imports = Imports { importers: vec![Vec::new(); count], imported: vec![Vec::new(); count] };
         for (at, module) in project.modules.iter().enumerate() {
+            let mut executed = BTreeSet::new();
             for import in module.imports.iter().filter(|import| !import.typing) {
-                for target in project.executed_by(at, &import.symbol) {
-                    if target == at {
-                        continue;
+                let scope = module.runs_in(import.scope);
+                project.tree.executed_by(at, &import.symbol, |target| {
+                    if target != at {
+                        executed.insert((target, scope));
                     }
-                    let scope = module.runs_in(import.scope);
-                    imports.importers[target].push((at, scope));
-                    if module.scopes[scope as usize].kind != ScopeKind::Main {
-                        imports.imported[at].push(target);
-                    }
+                });
+            }
+            for (target, scope) in executed {
+                imports.importers[target].push((at, scope));
+                if module.scopes[scope as usize].kind != ScopeKind::Main {
+                    imports.imported[at].push(target);
                 }
             }
         }
@@ -261,18 +267,19 @@ fn aliases(project: &Project) -> HashMap<&str, BTreeSet<&str>> {
 }
 
 fn mentions(project: &Project, wanted: &HashMap<&str, Vec<Node>>, out: &mut Vec<(Node, Node)>) {
-    // Lengths sort out most names without hashing them.
-    let lengths: u64 = wanted.keys().fold(0, |mask, name| mask | 1 << name.len().min(63));
-    if lengths == 0 {
+    if wanted.is_empty() {
         return;
     }
+    // The ends of a name sort out most without hashing them.
+    let mut marks = [false; MARKS];
+    wanted.keys().for_each(|name| marks[mark(name)] = true);
     for (at, module) in project.modules.iter().enumerate() {
         for mention in &module.mentions {
-            let length = usize::from(mention.name.len()).min(63);
-            if lengths & (1 << length) == 0 {
+            let name = module.text(mention.name);
+            if !marks[mark(name)] {
                 continue;
             }
-            for callee in wanted.get(module.text(mention.name)).into_iter().flatten() {
+            for callee in wanted.get(name).into_iter().flatten() {
                 let caller = (at, module.runs_in(mention.scope));
                 if caller != *callee && means(project, at, mention, *callee) {
                     out.push((*callee, caller));
@@ -280,6 +287,14 @@ fn mentions(project: &Project, wanted: &HashMap<&str, Vec<Node>>, out: &mut Vec<
             }
         }
     }
+}
+
+const MARKS: usize = 4096;
+
+fn mark(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let at = |index: usize| usize::from(bytes.get(index).copied().unwrap_or(0));
+    (at(0) * 31 + at(bytes.len() / 2) * 17 + at(bytes.len().wrapping_sub(1)) * 7 + bytes.len()) % MARKS
 }
 
 /// Whether a mention can mean a function.
@@ -301,9 +316,11 @@ fn means(project: &Project, at: usize, mention: &Mention, (module, scope): Node)
         }
         Base::Other => parent == ScopeKind::Body && function.kind == ScopeKind::Function && {
             // `app.db.init()`: the whole path is rarely written; the import says whether it may be meant.
-            project.modules[at].imports.iter().any(|import| {
-                project.executed_by(at, &import.symbol).contains(&module)
-            })
+            let mut may_mean = false;
+            for import in &project.modules[at].imports {
+                project.tree.executed_by(at, &import.symbol, |executed| may_mean |= executed == module);
+            }
+            may_mean
         },
     }
 }

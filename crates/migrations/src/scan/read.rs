@@ -54,7 +54,7 @@ fn understand(walk: Walk<'_>) -> Module {
     let modules = || walk.imports.iter().map(|import| import.symbol.module.as_str());
     let speaks_postgres = modules().any(names::speaks_postgres);
     let speaks_other = modules().any(names::is_other_database);
-    let is_bound = |name| !names.in_scope(BODY, name).is_empty();
+    let is_bound = |name| walk.bindings.iter().any(|binding| binding.scope == BODY && binding.name == name);
     let is_revision = is_bound("revision") && is_bound("down_revision");
     drop(names);
 
@@ -107,7 +107,7 @@ fn exports(names: &Names<'_, '_>) -> BTreeMap<String, Export> {
 fn metadata_exports(names: &Names<'_, '_>) -> BTreeMap<String, Export> {
     let in_body = names.walk.bindings.iter().filter(|binding| binding.scope == BODY);
     let found = in_body.filter_map(|binding| match binding.origin {
-        Origin::Value(value) if value.is_call_expr() || value.is_attribute_expr() => {
+        Origin::Value(value) if Names::may_be_metadata(value) => {
             let known = names.metadata(value, BODY) == Receiver::Sqlalchemy
                 || names.table(value, BODY) == Receiver::Sqlalchemy;
             known.then(|| (binding.name.to_owned(), Export { texts: Texts::default(), sqlalchemy: true }))
@@ -164,7 +164,7 @@ fn line_around(text: &str, mut at: usize) -> &str {
     text[start..end].trim()
 }
 
-/// Whether a line is Python 2: `print x`, `except E, e:`, `raise E, "x"`, `exec "x"`.
+/// Whether a line is Python 2: `print x`, `raise E, "x"`, `exec "x"`.
 fn is_python2(line: &str) -> bool {
     let argument = |word: &str| {
         let rest = line.strip_prefix(word).filter(|rest| rest.starts_with([' ', '\t']));
@@ -173,7 +173,6 @@ fn is_python2(line: &str) -> bool {
     let begins_a_value = |c: char| c.is_alphanumeric() || "_\"'>%`".contains(c);
     argument("print").is_some_and(begins_a_value)
         || argument("exec").is_some_and(|c| "\"'".contains(c) || c.is_alphabetic())
-        || line.starts_with("except ") && line.contains(',') && line.ends_with(':') && !line.contains('(')
         || line.starts_with("raise ") && line.contains(", ") && !line.contains('(')
 }
 

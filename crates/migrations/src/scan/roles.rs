@@ -91,6 +91,18 @@ pub(super) fn last_name(expr: &Expr) -> Option<&str> {
     }
 }
 
+/// Whether a value is a method that matters, or may be one that is only named by a string.
+pub(super) fn is_method(value: &Expr) -> bool {
+    match value {
+        Expr::Attribute(attribute) => matches!(
+            attribute.attr.as_str(),
+            "create_all" | "drop_all" | "create" | "drop" | "execute" | "exec_driver_sql" | "executemany"
+        ),
+        Expr::Call(call) => matches!(last_name(&call.func), Some("getattr" | "partial")),
+        _ => false,
+    }
+}
+
 /// `self` or `cls`.
 pub(super) fn is_self(name: &str) -> bool {
     name == "self" || name == "cls"

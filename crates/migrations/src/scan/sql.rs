@@ -34,19 +34,34 @@ const AFTER_KIND: [&str; 5] = ["IF", "NOT", "EXISTS", "CONCURRENTLY", "ONLY"];
 const OBJECT_LENGTH_MAX: usize = 64;
 
 /// Whether a text can begin with a statement that changes the schema; cheap, for every string of a file.
+///
+/// Texts for people begin so too: "Create a new order", "Do not …".
 pub(crate) fn may_begin_ddl(text: &str) -> bool {
     let start = text.trim_start();
-    let begins = |word: &str| start.get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word));
+    let after = |word: &str| {
+        let rest = start.get(word.len()..)?;
+        start[..word.len()].eq_ignore_ascii_case(word).then_some(rest)
+    };
     match start.as_bytes().first() {
-        Some(b'c' | b'C') => begins("CREATE"),
-        Some(b'a' | b'A') => begins("ALTER"),
-        Some(b'd' | b'D') => begins("DROP") || begins("DO"),
-        // A comment, or another statement before the one that matters.
-        Some(b'-' | b'/') => true,
-        Some(b'b' | b'B') => begins("BEGIN"),
-        Some(b's' | b'S') => begins("SET"),
+        Some(b'c' | b'C') => after("CREATE").is_some_and(names_a_kind),
+        Some(b'a' | b'A') => after("ALTER").is_some_and(names_a_kind),
+        Some(b'd' | b'D') => {
+            after("DROP").is_some_and(names_a_kind)
+                || after("DO").is_some_and(|rest| rest.trim_start().starts_with(['$', '\'', 'L', 'l']))
+        }
+        // Another statement, or a comment, may stand before the one that matters.
+        Some(b'-' | b'/') if start.starts_with("--") || start.starts_with("/*") => !statements(text).is_empty(),
+        Some(b'b' | b'B') if after("BEGIN").is_some() => !statements(text).is_empty(),
+        Some(b's' | b'S') if after("SET").is_some() => !statements(text).is_empty(),
         _ => false,
     }
+}
+
+/// Whether what follows a verb begins with a kind of object, or says nothing yet.
+fn names_a_kind(rest: &str) -> bool {
+    rest.split_whitespace().next().is_none_or(|word| {
+        KINDS.iter().chain(&MODIFIERS).any(|known| word.eq_ignore_ascii_case(known))
+    })
 }
 
 /// The statements of a text that change the schema.

@@ -49,7 +49,7 @@ pub(super) fn of<'a>(names: &Names<'_, 'a>, expr: &'a Expr, scope: ScopeId) -> T
 impl<'a> Reader<'_, '_, 'a> {
     fn read(&mut self, expr: &'a Expr, scope: ScopeId, depth: usize) {
         let enough = depth > DEPTH_MAX || self.out.statements.len() > STATEMENTS_MAX || !self.step();
-        if enough || !self.seen.insert(std::ptr::from_ref(expr)) {
+        if enough || !expr.is_string_literal_expr() && !self.seen.insert(std::ptr::from_ref(expr)) {
             return;
         }
         match expr {

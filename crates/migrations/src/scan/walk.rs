@@ -53,6 +53,8 @@ pub(super) struct Walk<'a> {
     pub urls: Vec<(ScopeId, &'a ast::ExprStringLiteral)>,
     /// Assignments and items whose name speaks of a password.
     pub passwords: Vec<(ScopeId, &'a str, &'a Expr)>,
+    /// Whether a name is given to a method that matters: `create = db.create_all`.
+    pub has_aliases: bool,
     /// Whether a string begins like a statement that changes the schema.
     pub has_ddl: bool,
     pub too_deep: bool,
@@ -71,7 +73,7 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    fn open(&mut self, kind: ScopeKind, name: String, role: Role, parameters: Vec<String>) -> ScopeId {
+    fn open(&mut self, kind: ScopeKind, name: String, role: Role, parameters: Vec<TextRange>) -> ScopeId {
         let id = ScopeId::try_from(self.scopes.len()).unwrap_or(ScopeId::MAX);
         let parent = self.scope;
         self.scopes.push(Scope {
@@ -107,10 +109,9 @@ impl<'a> Walk<'a> {
         let in_class = (self.scopes[self.scope as usize].kind == ScopeKind::Class)
             .then(|| self.scopes[self.scope as usize].role);
         let role = roles::of_function(function, in_class);
-        let parameters: Vec<&'a str> =
-            function.parameters.iter_non_variadic_params().map(|p| p.parameter.name.as_str()).collect();
-        let owned = parameters.iter().map(|name| (*name).to_owned()).collect();
-        let scope = self.open(ScopeKind::Function, function.name.to_string(), role, owned);
+        let names = || function.parameters.iter_non_variadic_params().map(|p| &p.parameter.name);
+        let ranges = names().map(|name| name.range()).collect();
+        let scope = self.open(ScopeKind::Function, function.name.to_string(), role, ranges);
         self.scopes[scope as usize].registered = function.decorator_list.iter().any(roles::registers);
         self.bind(function.name.as_str(), Origin::Scope(scope));
         for decorator in &function.decorator_list {
@@ -124,8 +125,8 @@ impl<'a> Walk<'a> {
             self.visit_annotation(returns);
         }
         self.inside(scope, |walk| {
-            for (index, name) in parameters.into_iter().enumerate() {
-                walk.bind(name, Origin::Parameter(u16::try_from(index).unwrap_or(u16::MAX)));
+            for (index, name) in names().enumerate() {
+                walk.bind(name.as_str(), Origin::Parameter(u16::try_from(index).unwrap_or(u16::MAX)));
             }
             walk.visit_body(&function.body);
         });
@@ -181,6 +182,7 @@ impl<'a> Walk<'a> {
         match target {
             Expr::Name(name) => {
                 self.password(name.id.as_str(), value);
+                self.has_aliases |= roles::is_method(value);
                 self.bind(name.id.as_str(), Origin::Value(value));
             }
             Expr::Attribute(attribute) => self.assign_attribute(attribute, value),
