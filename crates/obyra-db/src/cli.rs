@@ -76,36 +76,52 @@ pub struct Subject {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Write a commented strategy file
-    #[command(after_help = "Examples:\n  obyra-db init\n  obyra-db init --lang es\n  obyra-db init --template minimal --output db/obyra-db.toml")]
+    #[command(
+        after_help = "Examples:\n  obyra-db init\n  obyra-db init --lang es\n  obyra-db init --template minimal --output db/obyra-db.toml"
+    )]
     Init(Init),
     /// The JSON Schema of the strategy file, for editors
     #[command(after_help = "Example:\n  obyra-db schema > obyra-db.schema.json")]
     Schema,
     /// The whole strategy on a throw-away PostgreSQL 16 with the example application
-    #[command(after_help = "Everything stays in ./obyra-demo; nothing is left running.\nRun it again: it changes nothing.")]
+    #[command(
+        after_help = "Everything stays in ./obyra-demo; nothing is left running.\nRun it again: it changes nothing."
+    )]
     Demo(Demo),
     /// Bring an environment to the strategy: cluster, access, migrations, seeds, checklist
-    #[command(after_help = "Examples:\n  obyra-db up dev\n  obyra-db up dev --recreate --yes     start dev anew, without its data\n  obyra-db up staging --yes")]
+    #[command(
+        after_help = "Examples:\n  obyra-db up dev\n  obyra-db up dev --recreate --yes     start dev anew, without its data\n  obyra-db up staging --yes"
+    )]
     Up(Up),
     /// Stop an embedded environment; its data stays
     Down(Named),
     /// Show what would change in the database's access, and why
-    #[command(after_help = "Exit code 0: nothing would change. 2: drift.\n\nExamples:\n  obyra-db plan production\n  obyra-db plan production --json | jq '.steps[].sql[]'")]
+    #[command(
+        after_help = "Exit code 0: nothing would change. 2: drift.\n\nExamples:\n  obyra-db plan production\n  obyra-db plan production --json | jq '.steps[].sql[]'"
+    )]
     Plan(Named),
     /// Make the changes that `plan` shows, verified, in one transaction
     #[command(after_help = "Examples:\n  obyra-db apply staging\n  obyra-db apply production --yes")]
     Apply(NamedConsent),
     /// The deploy checklist, each line with its evidence
-    #[command(after_help = "Examples:\n  obyra-db check production\n  obyra-db check production --format markdown >> pull-request.md\n  obyra-db check staging --format junit > checklist.xml")]
+    #[command(
+        after_help = "Examples:\n  obyra-db check production\n  obyra-db check production --format markdown >> pull-request.md\n  obyra-db check staging --format junit > checklist.xml"
+    )]
     Check(Check),
     /// One screen: is it well, what is due
-    #[command(after_help = "Examples:\n  obyra-db status\n  obyra-db status production\n  obyra-db status --url-env DATABASE_URL")]
+    #[command(
+        after_help = "Examples:\n  obyra-db status\n  obyra-db status production\n  obyra-db status --url-env DATABASE_URL"
+    )]
     Status(Status),
     /// Run a command with a role's connection in DATABASE_URL and the PG* variables
-    #[command(after_help = "Examples:\n  obyra-db exec dev -- psql\n  obyra-db exec production --as obyra_readonly -- psql -c 'SELECT count(*) FROM projects'\n  obyra-db exec dev --as obyra_app -- flask run")]
+    #[command(
+        after_help = "Examples:\n  obyra-db exec dev -- psql\n  obyra-db exec production --as obyra_readonly -- psql -c 'SELECT count(*) FROM projects'\n  obyra-db exec dev --as obyra_app -- flask run"
+    )]
     Exec(Exec),
     /// Print a role's connection string, without its password unless --reveal
-    #[command(after_help = "Examples:\n  obyra-db url dev --as obyra_app\n  obyra-db url dev --as obyra_app --reveal --driver psycopg")]
+    #[command(
+        after_help = "Examples:\n  obyra-db url dev --as obyra_app\n  obyra-db url dev --as obyra_app --reveal --driver psycopg"
+    )]
     Url(Url),
     /// Access of a database that has no strategy yet
     #[command(subcommand)]
@@ -266,7 +282,9 @@ pub enum Driver {
 #[derive(Debug, Subcommand)]
 pub enum Access {
     /// Write the [access] section that describes a database as it is
-    #[command(after_help = "Examples:\n  obyra-db access import production > access.toml\n  DATABASE_URL=postgresql://… obyra-db access import --url-env DATABASE_URL")]
+    #[command(
+        after_help = "Examples:\n  obyra-db access import production > access.toml\n  DATABASE_URL=postgresql://… obyra-db access import --url-env DATABASE_URL"
+    )]
     Import(Subject),
 }
 
@@ -274,7 +292,9 @@ pub enum Access {
 #[derive(Debug, Subcommand)]
 pub enum Migrate {
     /// Alembic upgrade to the head, proven from a second connection
-    #[command(after_help = "Examples:\n  obyra-db migrate deploy dev\n  obyra-db migrate deploy production --yes")]
+    #[command(
+        after_help = "Examples:\n  obyra-db migrate deploy dev\n  obyra-db migrate deploy production --yes"
+    )]
     Deploy(NamedConsent),
     /// The revision that the database is at, and what is pending
     Status(Named),
@@ -283,6 +303,11 @@ pub enum Migrate {
         after_help = "Exit code 0: no finding of level error. 2: findings.\n\nExamples:\n  obyra-db migrate gate\n  obyra-db migrate gate production --format github\n  obyra-db migrate gate --all --schema production-schema.sql\n  obyra-db migrate gate --last 3 --json"
     )]
     Gate(crate::commands::gate::Gate),
+    /// What in the application's code changes the schema behind Alembic's back; passwords in code
+    #[command(
+        after_help = "Exit code 0: no finding of level error. 2: findings.\n\nExamples:\n  obyra-db migrate scan\n  obyra-db migrate scan --format sarif > scan.sarif\n  obyra-db migrate scan app --tickets tickets --lang es"
+    )]
+    Scan(crate::commands::scan::Scan),
 }
 
 /// Verbs of `seed`.
@@ -300,7 +325,9 @@ pub enum Seed {
 #[derive(Debug, Subcommand)]
 pub enum Evidence {
     /// The records, newest last
-    #[command(after_help = "Examples:\n  obyra-db evidence list production\n  obyra-db evidence list --subject access --json")]
+    #[command(
+        after_help = "Examples:\n  obyra-db evidence list production\n  obyra-db evidence list --subject access --json"
+    )]
     List {
         /// Only this environment
         environment: Option<String>,

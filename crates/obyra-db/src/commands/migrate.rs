@@ -10,7 +10,7 @@ use obyra_migrations::{Converge, Deployed, Deployment, Observed, Plan, PythonEnv
 use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 
 use crate::cli::{Consent, Migrate};
-use crate::commands::{converge, gate};
+use crate::commands::{converge, gate, scan};
 use crate::confirm::confirm;
 use crate::environment::{Opened, Told};
 use crate::invocation::Invocation;
@@ -20,18 +20,23 @@ const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs the verb.
 pub async fn migrate(invocation: &mut Invocation, verb: &Migrate) -> Result<Exit, Failure> {
-    let strategy = invocation.strategy()?;
     match verb {
         Migrate::Deploy(arguments) => {
+            let strategy = invocation.strategy()?;
             let opened = Opened::new(invocation, &strategy, &arguments.environment)?;
             deploy_opened(&opened, arguments.consent).await?;
             Ok(Exit::Done)
         }
         Migrate::Status(arguments) => {
+            let strategy = invocation.strategy()?;
             let opened = Opened::new(invocation, &strategy, &arguments.environment)?;
             status(&opened).await
         }
-        Migrate::Gate(arguments) => gate::run(invocation, &strategy, arguments).await,
+        Migrate::Gate(arguments) => {
+            let strategy = invocation.strategy()?;
+            gate::run(invocation, &strategy, arguments).await
+        }
+        Migrate::Scan(arguments) => scan::scan(invocation, arguments),
     }
 }
 
@@ -99,7 +104,8 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
         return Ok(());
     }
     if plan.obstacle().is_none() {
-        let ask = text::cli::MIGRATIONS_ASK.with("count", plan.pending.len()).with("environment", opened.name());
+        let ask =
+            text::cli::MIGRATIONS_ASK.with("count", plan.pending.len()).with("environment", opened.name());
         confirm(&printer, consent, ask)?;
     }
     let lock = ChangeLock::acquire(&session, LOCK_WAIT).await?;
@@ -119,13 +125,14 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
     Ok(())
 }
 
-async fn deploy(opened: &Opened<'_>, application: &Application, admin: &Session) -> Result<Deployed, Failure> {
+async fn deploy(
+    opened: &Opened<'_>,
+    application: &Application,
+    admin: &Session,
+) -> Result<Deployed, Failure> {
     let deployment = Deployment { work: application.workplace(opened), admin };
-    let mut privileges = Privileges {
-        policy: &opened.environment.access,
-        target: opened.target(),
-        version: admin.version(),
-    };
+    let mut privileges =
+        Privileges { policy: &opened.environment.access, target: opened.target(), version: admin.version() };
     obyra_migrations::deploy(&deployment, &mut privileges, &opened.invocation.progress()).await
 }
 
@@ -139,7 +146,8 @@ struct Privileges<'a> {
 impl Converge for Privileges<'_> {
     async fn converge(&mut self, connection: &mut DriverConnection<'_>) -> Result<(), Failure> {
         let query = obyra_access::catalogue_query(self.version, self.policy, &self.target);
-        let answer = connection.value(&format!("SELECT c.catalogue::text FROM ({query}) AS c(catalogue)")).await?;
+        let answer =
+            connection.value(&format!("SELECT c.catalogue::text FROM ({query}) AS c(catalogue)")).await?;
         let observed = obyra_access::Observed::from_json(answer.as_str().unwrap_or_default())?;
         let plan = obyra_access::plan_objects_as_owner(self.policy, &self.target, &observed);
         let sql: Vec<String> = plan.steps.into_iter().flat_map(|step| step.sql).collect();
@@ -147,7 +155,11 @@ impl Converge for Privileges<'_> {
     }
 }
 
-fn record(opened: &Opened<'_>, session: &Session, outcome: &Result<Deployed, Failure>) -> Result<(), Failure> {
+fn record(
+    opened: &Opened<'_>,
+    session: &Session,
+    outcome: &Result<Deployed, Failure>,
+) -> Result<(), Failure> {
     let expected = "the head, committed, as a second connection sees it";
     match outcome {
         Ok(deployed) => {
@@ -187,7 +199,8 @@ async fn status(opened: &Opened<'_>) -> Result<Exit, Failure> {
             printer.line(text::cli::MIGRATIONS_PENDING.with("revision", name));
         }
         for finding in &plan.findings {
-            let shown = render::terminal::finding(finding, printer.language, printer.style(), &render::from_disk);
+            let shown =
+                render::terminal::finding(finding, printer.language, printer.style(), &render::from_disk);
             printer.data(&shown);
         }
         if plan.is_empty() {

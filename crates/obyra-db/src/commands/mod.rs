@@ -11,6 +11,7 @@ pub mod gate;
 mod init;
 pub mod migrate;
 mod paperwork;
+pub mod scan;
 pub mod seed;
 mod status;
 mod up;
