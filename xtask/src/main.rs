@@ -10,6 +10,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match words.as_slice() {
         ["bench", "access", options @ ..] => runtime.block_on(bench::access::run(options)),
-        _ => bail!("usage: cargo xtask bench access [--large] [--runs N] [--no-peers]"),
+        ["bench", "scan", options @ ..] => bench::scan::run(options),
+        _ => bail!("usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | scan [--runs N] [--tree DIR]"),
     }
 }

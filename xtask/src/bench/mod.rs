@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod peers;
+pub mod scan;
 
 use std::time::Duration;
 
