@@ -3,6 +3,7 @@
 
 mod database;
 mod deployment;
+mod source;
 
 use obyra_continuity::{Fact, Facts, LineId, observe as runbook_observe, plan as runbook_plan};
 use obyra_evidence::{Failure, Message, text};
@@ -11,6 +12,20 @@ use obyra_strategy::not_built;
 use crate::commands::converge::Planned;
 use crate::environment::Opened;
 
+/// Lines whose capability is not built, whatever the environment declares.
+const NOT_BUILT: [LineId; 3] = [LineId::Backups, LineId::Monitoring, LineId::RuntimeHelpers];
+
+/// Lines that the strategy asks of some environments only.
+const NOT_EVERYWHERE: [LineId; 7] = [
+    LineId::HighAvailability,
+    LineId::Pitr,
+    LineId::RestoreDrill,
+    LineId::LogicalExport,
+    LineId::Retention,
+    LineId::Alerts,
+    LineId::AnonymisedCopies,
+];
+
 /// Gathers the facts of an environment. A database that cannot be reached is a failure, not a fact.
 pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
     let planned = Planned::of(opened).await?;
@@ -18,16 +33,11 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
     let mut tell = |line: LineId, fact: Fact| {
         facts.facts.insert(line, fact);
     };
-    for line in [LineId::NoCreateAll, LineId::RuntimeHelpers] {
-        tell(line, Fact::NotBuilt);
-    }
-    for line in LineId::ALL.into_iter().filter(|line| asked_of_production(*line)) {
+    // Later facts replace earlier ones: asked nowhere, declared but not built, observed.
+    for line in NOT_EVERYWHERE {
         tell(line, Fact::NotAsked);
     }
-    for missing in not_built(opened.environment) {
-        tell(missing.line, Fact::NotBuilt);
-    }
-    for line in [LineId::Backups, LineId::Monitoring] {
+    for line in not_built(opened.environment).into_iter().map(|missing| missing.line).chain(NOT_BUILT) {
         tell(line, Fact::NotBuilt);
     }
     for (line, fact) in database::facts(opened, &planned).await? {
@@ -36,26 +46,13 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
     for (line, fact) in deployment::facts(opened, &planned.session).await? {
         tell(line, fact);
     }
+    tell(LineId::NoCreateAll, source::no_create_all(opened));
     let document =
         runbook_observe::document(&opened.strategy.folder.join(&opened.environment.runbook.document));
     for (line, fact) in runbook_plan::facts(&opened.environment.runbook, &document) {
         tell(line, fact);
     }
     Ok(facts)
-}
-
-/// Lines that the strategy states for some environments only; where it does, a fact replaces this.
-fn asked_of_production(line: LineId) -> bool {
-    matches!(
-        line,
-        LineId::HighAvailability
-            | LineId::Pitr
-            | LineId::RestoreDrill
-            | LineId::LogicalExport
-            | LineId::Retention
-            | LineId::Alerts
-            | LineId::AnonymisedCopies
-    )
 }
 
 /// A line that holds, with what shows it.

@@ -95,7 +95,12 @@ fn pgbedrock(folder: &Path, database: &Conninfo) -> Result<Duration> {
     }
     let specification = folder.join("pgbedrock.yaml");
     std::fs::write(&specification, generated.stdout)?;
-    repeat(|| finish(command(&program).arg("configure").arg("--check").args(connect).arg(&specification)))
+    repeat(|| {
+        // Its specification asks for the password of each role that has one.
+        let mut check = command(&program);
+        check.env("POSTGRES_PASSWORD", &password).args(["configure", "--check"]).args(connect);
+        finish(check.arg(&specification))
+    })
 }
 
 fn repeat(mut run: impl FnMut() -> Result<()>) -> Result<Duration> {

@@ -1,0 +1,169 @@
+//! `migrate gate` as a user runs it: on the example that is sound, and on the one that is broken in every way.
+
+mod project;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use project::Project;
+
+fn example(name: &str) -> Project {
+    let project = Project::empty();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+    copy(&example, project.path());
+    project
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if [".venv", ".obyra-db", "__pycache__"].iter().any(|skipped| name == *skipped) {
+            continue;
+        }
+        let target = to.join(&name);
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The findings of a run, as `rule file:line` with the file's own name.
+fn rules(project: &Project, arguments: &[&str]) -> BTreeSet<String> {
+    let arguments = [&["migrate", "gate", "--json"], arguments].concat();
+    let run = project.run(&arguments).ends(2);
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&run.stdout).unwrap();
+    let told = |finding: &serde_json::Value| {
+        let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+        for key in ["rule", "severity", "message"] {
+            assert!(!text(key).is_empty(), "{finding}");
+        }
+        let file = text("file");
+        match file.rsplit('/').next().filter(|file| !file.is_empty()) {
+            Some(file) => format!("{} {file}:{}", text("rule"), finding["line"]),
+            None => text("rule"),
+        }
+    };
+    findings.iter().map(told).collect()
+}
+
+#[track_caller]
+fn expect(found: &BTreeSet<String>, rules: &[&str]) {
+    let missing: Vec<&&str> = rules.iter().filter(|rule| !found.contains(**rule)).collect();
+    assert!(missing.is_empty(), "not found: {missing:#?}\nfound: {found:#?}");
+}
+
+#[test]
+fn the_sound_example_has_no_finding_and_its_evidence_counts() {
+    let project = example("obyra-mini");
+    project.run(&["init", "--lang", "en"]).ends(0);
+    let run = project.run(&["migrate", "gate", "--all", "--json"]).ends(0);
+    assert_eq!(run.stdout.trim(), "[]");
+    let records = project.run(&["evidence", "list", "--subject", "gate", "--json"]).ends(0).stdout;
+    assert!(records.contains("gate.upgrade") && records.contains("gate.downgrade"), "{records}");
+    assert_eq!(records.matches("\"passed\"").count(), 2, "{records}");
+
+    // The checklist of another environment takes the evidence: it is about the same head.
+    struct Down<'a>(&'a Project);
+    impl Drop for Down<'_> {
+        fn drop(&mut self) {
+            self.0.run(&["down", "dev"]);
+        }
+    }
+    let _down = Down(&project);
+    project.run(&["up", "dev", "--yes"]);
+    let lines: serde_json::Value =
+        serde_json::from_str(&project.run(&["check", "dev", "--json"]).stdout).unwrap();
+    let shown = lines.to_string();
+    for line in ["upgrade-gate", "downgrade-gate", "migrations"] {
+        let status = status(&lines, line);
+        assert_eq!(status.as_deref(), Some("passed"), "{line}: {shown}");
+    }
+    // A live environment is read too: it stands at the head already.
+    project.run(&["migrate", "gate", "dev"]).ends(0);
+}
+
+/// The status of a line, wherever the document has it.
+fn status(value: &serde_json::Value, line: &str) -> Option<String> {
+    match value {
+        serde_json::Value::Object(map) => {
+            let own = ["line", "id"].iter().any(|key| map.get(*key).and_then(|id| id.as_str()) == Some(line));
+            match own.then(|| map.get("status")).flatten().and_then(|status| status.as_str()) {
+                Some(status) => Some(status.to_owned()),
+                None => map.values().find_map(|value| status(value, line)),
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().find_map(|value| status(value, line)),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_broken_example_is_found_broken_in_every_way() {
+    let found = rules(&example("obyra-broken"), &["--all"]);
+    expect(
+        &found,
+        &[
+            "gate.silent-rollback env.py:10",
+            "gate.version-table-schema",
+            "gate.hidden-db-group __init__.py:30",
+            "gate.boot-ddl __init__.py:40",
+            "gate.boot-error __init__.py:40",
+            "scan.create-all __init__.py:47",
+            "scan.table-create __init__.py:46",
+            "graph.naming invoices.py:1",
+            "graph.merges-ancestor 20260113_0900_merge.py:7",
+            "gate.downgrade-empty 20260102_0900_clients.py:14",
+            "gate.downgrade-drops-existing 20260103_0900_clients_again.py:14",
+            "gate.swallowed-error 20260104_0900_legacy.py:13",
+            "gate.rewrite 20260105_0900_locks.py:11",
+            "gate.blocking-scan 20260105_0900_locks.py:12",
+            "gate.blocking-scan 20260105_0900_locks.py:13",
+            "gate.downgrade-differs 20260106_0900_rating.py:16",
+            "gate.downgrade-failed 20260107_0900_notes.py:15",
+            "gate.guarded-upgrade 20260108_0900_guarded.py:14",
+            "gate.outside-transaction 20260109_0900_beside.py:13",
+            "gate.slow-revision 20260110_0900_slow.py:10",
+            "gate.network 20260111_0900_network.py:13",
+            "gate.model-drift",
+            "gate.enum-drift",
+        ],
+    );
+    assert!(found.iter().any(|rule| rule.starts_with("graph.several-heads")), "{found:#?}");
+}
+
+#[test]
+fn a_graph_that_alembic_refuses_and_a_revision_without_an_end() {
+    let project = example("obyra-broken");
+    let found = rules(&project, &["--config", "tangled.toml"]);
+    let graph = [
+        "gate.graph-unreadable",
+        "graph.missing-parent 20260102_0900_orphan.py:7",
+        "graph.cycle 20260103_0900_chicken.py:7",
+        "graph.duplicate-id 20260105_0900_twin.py:6",
+    ];
+    expect(&found, &graph);
+    expect(&rules(&project, &["--config", "stuck.toml"]), &["gate.timed-out 20260101_0900_loop.py:10"]);
+}
+
+#[test]
+fn every_format_and_every_wrong_start() {
+    let project = example("obyra-broken");
+    let gate =
+        |more: &[&str]| project.run(&[&["migrate", "gate", "--config", "tangled.toml"], more].concat());
+    gate(&["--format", "sarif"]).ends(2).says("\"version\": \"2.1.0\"").says("graph.missing-parent");
+    gate(&["--format", "junit"]).ends(2).says("<testsuite name=\"obyra-db migrate gate\"");
+    gate(&["--format", "github"])
+        .ends(2)
+        .says("::error file=migrations_tangled/versions/20260102_0900_orphan.py,line=7");
+    gate(&["--lang", "es"]).ends(2).says("Alembic no puede leer las revisiones");
+    gate(&["--all", "--last", "2"]).ends(64);
+    gate(&["nowhere"]).ends(64);
+
+    // No Alembic in the project.
+    let empty = Project::with("[environments.ci]\nruns_on = 'self-hosted'\nurl_env = 'X'\ndatabase = 'x'\n");
+    empty.run(&["migrate", "gate"]).ends(64).says("env.py");
+}
