@@ -8,6 +8,7 @@ stdin ends, obyra-db is gone: this process ends at once, and the server rolls ba
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import queue
@@ -173,6 +174,7 @@ class Driver:
     def hidden_group(self, group):
         """The application's own group `db` comes before the one that Flask-Migrate registers."""
         functions = [group.callback, *(command.callback for command in getattr(group, "commands", {}).values())]
+        functions = [inspect.unwrap(function) for function in functions if function]
         codes = [function.__code__ for function in functions if hasattr(function, "__code__")]
         places = (self.place(code.co_filename, code.co_firstlineno) for code in codes)
         self.hidden = {"place": next(filter(None, places), None)}
@@ -244,14 +246,16 @@ class Driver:
         @event.listens_for(Engine, "before_cursor_execute")
         def tell(connection, cursor, statement, parameters, context, executemany):
             if not statement.startswith(OURS):
-                self.channel.send("statement", sql=statement[:STATEMENT_CHARS], place=self.caller((self.scripts, self.root)))
+                place = self.caller((self.scripts, self.root))
+                self.channel.send("statement", sql=statement[:STATEMENT_CHARS], revision=self.revision, place=place)
 
         def close_network(name, arguments):
             if self.stage != "revision" or name not in ("socket.connect", "socket.getaddrinfo"):
                 return
             address = arguments[1] if name == "socket.connect" else arguments[0]
             if not (isinstance(address, str) and address.startswith("/")):  # a socket of this machine
-                self.channel.send("network", address=str(address), place=self.caller((self.scripts, self.root)))
+                place = self.caller((self.scripts, self.root))
+                self.channel.send("network", address=str(address), revision=self.revision, place=place)
                 raise OSError("a revision on the gate's server has no network: %s" % (address,))
 
         sys.addaudithook(close_network)

@@ -19,7 +19,6 @@ pub(crate) fn complaint(work: &Workplace<'_>, complaint: &Complaint) -> Failure 
         }
         Stage::Application => say::APP_FAILED.with("app", work.policy.app.as_deref().unwrap_or("")),
         Stage::Environment => say::ENV_FAILED.message(),
-        Stage::Models => text::gate::MODELS_FAILED.message(),
         Stage::Revision => {
             say::REVISION_FAILED.with("revision", complaint.revision.as_deref().unwrap_or("?"))
         }

@@ -42,7 +42,7 @@ pub struct Order<'a> {
     pub cache: &'a Path,
     /// The database's name in the environment.
     pub database: &'a str,
-    /// The strategy's schemas in it, the application's first: the version table must be in one of them.
+    /// The strategy's schemas in it, the application's first: where the models' tables are looked for.
     pub schemas: &'a [String],
     /// Which revisions are checked one by one.
     pub scope: Scope,

@@ -104,6 +104,8 @@ pub(crate) enum Event {
 pub struct Statement {
     /// Its text; the end of a long one is cut off.
     pub sql: String,
+    /// The revision that runs.
+    pub revision: Option<String>,
     /// The application's line that sends it.
     pub place: Option<Line>,
 }
@@ -113,6 +115,8 @@ pub struct Statement {
 pub struct Network {
     /// Which.
     pub address: String,
+    /// The revision.
+    pub revision: Option<String>,
     /// The line that tried.
     pub place: Option<Line>,
 }
@@ -148,6 +152,9 @@ pub struct Trip {
 pub struct Models {
     /// Whether `env.py` gives any.
     pub compared: bool,
+    /// Why they could not be compared.
+    #[serde(default)]
+    pub failed: Option<String>,
     /// What Alembic's own comparison finds.
     pub differences: Vec<Difference>,
     /// The CHECK constraints that the models declare.
@@ -299,8 +306,6 @@ pub enum Stage {
     Environment,
     /// In a revision.
     Revision,
-    /// Comparing the models with the schema.
-    Models,
     /// obyra-db itself refused to go on.
     Aborted,
 }

@@ -136,25 +136,33 @@ class Replay(Upgrade):
     # -- the models ----------------------------------------------------------------------------
 
     def compare_models(self):
-        """What Alembic's own comparison finds, with the filters that env.py configures."""
+        """What Alembic's own comparison finds, with the filters that env.py configures. It leaves no trace."""
         metadata = self.context.opts.get("target_metadata")
-        if metadata is None:
-            self.channel.send("models", compared=False, differences=[], checks=[], enums=[])
-            return
-        self.driver.stage = "models"
+        facts = {"differences": [], "checks": [], "enums": []}
+        if metadata is not None:
+            connection = self.context.connection
+            within = connection.in_transaction()
+            self.execute(OURS + "SAVEPOINT obyra_gate_models")
+            try:
+                facts = self.declared(metadata)
+            except Exception as error:
+                facts["failed"] = "%s: %s" % (type(error).__name__, str(error).strip().partition("\n")[0])
+            self.execute(OURS + "ROLLBACK TO SAVEPOINT obyra_gate_models")
+            if not within:
+                connection.rollback()
+        self.channel.send("models", compared=metadata is not None, **facts)
+
+    def declared(self, metadata):
         from alembic.autogenerate import compare_metadata
 
         differences = [each for found in compare_metadata(self.context, metadata) for each in flattened(found)]
         metadatas = metadata if isinstance(metadata, (list, tuple)) else [metadata]
         tables = [table for each in metadatas for table in each.tables.values()]
-        self.channel.send(
-            "models",
-            compared=True,
-            differences=[difference(each) for each in differences],
-            checks=[check for table in tables for check in declared_checks(table, self.context)],
-            enums=declared_enums(tables),
-        )
-        self.driver.stage = "environment"
+        return {
+            "differences": [difference(each) for each in differences],
+            "checks": [check for table in tables for check in declared_checks(table, self.context)],
+            "enums": declared_enums(tables),
+        }
 
 
 def flattened(found):

@@ -148,6 +148,15 @@ pub(super) fn shown(changes: &[Change]) -> String {
     parts.join("; ")
 }
 
+/// The names of what came or went, a table standing for its parts.
+pub(super) fn named(changes: &[Change]) -> String {
+    shown(changes)
+        .split("; ")
+        .map(|part| part.trim_start_matches(['+', '-', ' ']))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 /// The columns and indexes of a table that came or went say nothing that the table does not.
 fn belongs_to_another(change: &Change, changes: &[Change]) -> bool {
     if change.before.is_some() == change.now.is_some() {

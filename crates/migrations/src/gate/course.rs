@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use obyra_evidence::{Failure, Finding, Progress, Severity, text};
+use obyra_evidence::{Code, Failure, Finding, Progress, Severity, text};
 use obyra_postgres::{Result, Session, sql_failure};
 
 use super::judge::Run;
@@ -140,8 +140,15 @@ impl<'a> Course<'a> {
             |(revision, seconds): (&String, &f64)| Timed { revision: revision.clone(), seconds: *seconds };
         self.report.revisions = ran.seen.applied.iter().map(timed).collect();
         self.judge(database, &ran, &self.report.checked.clone()).await?;
-        let done = match &ran.outcome {
-            Ok(transaction) => {
+        let schemas = self.order.schemas;
+        let misplaced = proof::misplaced(self.order.work.policy, &database.runner, &ran.seen).await?;
+        self.report.findings.extend(misplaced);
+        if let Some(models) = &ran.seen.models {
+            let found = models::findings(&database.admin, models, &ran.seen.catalogue, schemas).await;
+            self.report.findings.extend(found);
+        }
+        let missing = match ran.outcome {
+            Ok(ref transaction) => {
                 let places = Places::new(self.order.work.project, &self.graph);
                 let claim = Claim {
                     places: &places,
@@ -150,32 +157,15 @@ impl<'a> Course<'a> {
                     transaction,
                     seen: &ran.seen,
                     before: &ran.before,
-                    schemas: self.order.schemas,
                 };
-                let missing = proof::committed(&database.admin, &claim).await?;
-                let fatal = missing.iter().any(|finding| {
-                    finding.severity == Severity::Error
-                        && finding.message.code() != text::gate::VERSION_TABLE_SCHEMA
-                });
-                self.report.findings.extend(missing);
-                self.report.upgrade = if fatal { Verdict::Failed } else { Verdict::Passed };
-                if let (Some(models), false) = (&ran.seen.models, fatal) {
-                    let schemas = self.order.schemas;
-                    let found = models::findings(&database.admin, models, &ran.seen.catalogue, schemas).await;
-                    self.report.findings.extend(found);
-                }
-                !fatal
+                proof::committed(&database.admin, &claim).await?
             }
-            Err(_) => {
-                self.report.upgrade = Verdict::Failed;
-                let Ran { outcome, seen, .. } = ran;
-                if let Err(error) = outcome {
-                    self.stopped(error, &seen, text::gate::UPGRADE_FAILED)?;
-                }
-                false
-            }
+            Err(error) => vec![self.stopped(error, &ran.seen, text::gate::UPGRADE_FAILED)?],
         };
-        Ok(done)
+        let committed = missing.is_empty();
+        self.report.upgrade = if committed { Verdict::Passed } else { Verdict::Failed };
+        self.report.findings.extend(missing);
+        Ok(committed)
     }
 
     /// Round trips that commit: each revision that needs one goes down and up for good, as on a real server.
@@ -207,7 +197,8 @@ impl<'a> Course<'a> {
             self.judge(&database, &ran, &left).await?;
             if stuck {
                 if let Err(error) = ran.outcome {
-                    self.stopped(error, &ran.seen, text::gate::DOWNGRADE_FAILED)?;
+                    let finding = self.stopped(error, &ran.seen, text::gate::DOWNGRADE_FAILED)?;
+                    self.report.findings.push(finding);
                 }
                 self.trips_failed = true;
                 break;
@@ -245,7 +236,8 @@ impl<'a> Course<'a> {
         let Ran { outcome, seen, .. } = ran;
         if let Err(error) = outcome {
             self.report.upgrade = Verdict::Failed;
-            self.stopped(error, &seen, text::gate::START_FAILED)?;
+            let finding = self.stopped(error, &seen, text::gate::START_FAILED)?;
+            self.report.findings.push(finding);
         }
         self.progress.done();
         Ok(())
@@ -342,7 +334,7 @@ impl<'a> Course<'a> {
     }
 
     /// The finding that an unfinished replay amounts to. What is no fault of the migrations is a failure.
-    fn stopped(&mut self, error: UpgradeError, seen: &Seen, code: obyra_evidence::Code) -> Result<()> {
+    fn stopped(&self, error: UpgradeError, seen: &Seen, code: Code) -> Result<Finding> {
         use text::gate as say;
         let places = Places::new(self.order.work.project, &self.graph);
         let running = seen.running.as_deref();
@@ -362,8 +354,7 @@ impl<'a> Course<'a> {
             UpgradeError::Failure(failure) => return Err(failure),
             UpgradeError::Complaint(complaint) => complained(&places, &complaint, code),
         };
-        self.report.findings.push(finding);
-        Ok(())
+        Ok(finding)
     }
 
     /// What was found, in its order.
@@ -412,7 +403,7 @@ fn broken_trip(ran: &Ran) -> Option<String> {
     }
 }
 
-fn complained(places: &Places<'_>, complaint: &Complaint, code: obyra_evidence::Code) -> Finding {
+fn complained(places: &Places<'_>, complaint: &Complaint, code: Code) -> Finding {
     use text::gate as say;
     let why = trips::why(complaint);
     let at = complaint.place.as_ref().map(|line| places.line(line));
@@ -433,7 +424,6 @@ fn complained(places: &Places<'_>, complaint: &Complaint, code: obyra_evidence::
             let told = say::APPLICATION_FAILED.with("why", why);
             ("application".to_owned(), told, Some(text::migrations::MEND_APP))
         }
-        (Where::Models, _) => ("models".to_owned(), say::MODELS_FAILED.message(), None),
         _ => ("env.py".to_owned(), say::ENVIRONMENT_FAILED.with("why", why), None),
     };
     let at = at.or_else(|| complaint.revision.as_deref().and_then(|id| places.function(id, "upgrade")));

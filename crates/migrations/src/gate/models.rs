@@ -19,6 +19,9 @@ pub(super) async fn findings(
             Finding::new(Severity::Note, "models", say::MODELS_MISSING).mended_by(say::MEND_MODELS_MISSING),
         ];
     }
+    if let Some(why) = &models.failed {
+        return vec![Finding::new(Severity::Error, "models", say::MODELS_FAILED.with("why", why))];
+    }
     let mut findings: Vec<Finding> = models
         .differences
         .iter()

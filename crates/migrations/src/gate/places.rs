@@ -5,8 +5,7 @@ use std::path::Path;
 
 use obyra_evidence::{Finding, Message, Place, Severity, text};
 
-use super::watch::Sent;
-use crate::driver::{Graph, Line, Revision};
+use crate::driver::{Graph, Line, Revision, Statement};
 use crate::explain;
 
 /// The revisions, and which lines sent which statements.
@@ -36,13 +35,13 @@ impl<'a> Places<'a> {
     }
 
     /// The line that sent a statement. A statement with parameters is known by its beginning only.
-    pub fn statement(&self, revision: Option<&str>, sql: &str, sent: &[Sent]) -> Option<Place> {
-        let of_revision = |sent: &&Sent| revision.is_none() || sent.revision.as_deref() == revision;
-        let same = |sent: &&Sent| sent.statement.sql.trim() == sql.trim();
-        let similar = |sent: &&Sent| beginning(&sent.statement.sql) == beginning(sql);
+    pub fn statement(&self, revision: Option<&str>, sql: &str, sent: &[Statement]) -> Option<Place> {
+        let of_revision = |sent: &&Statement| revision.is_none() || sent.revision.as_deref() == revision;
+        let same = |sent: &&Statement| sent.sql.trim() == sql.trim();
+        let similar = |sent: &&Statement| beginning(&sent.sql) == beginning(sql);
         let found = sent.iter().filter(of_revision).find(same);
         let found = found.or_else(|| sent.iter().filter(of_revision).find(similar));
-        found.and_then(|sent| sent.statement.place.as_ref()).map(|line| self.line(line))
+        found.and_then(|sent| sent.place.as_ref()).map(|line| self.line(line))
     }
 
     /// A finding about a revision, at a place; allowed ones become notes with their reason.
@@ -83,9 +82,10 @@ fn reason(line: &str, rule: &str) -> Option<String> {
     let (_, comment) = line.split_once('#')?;
     let list = comment.trim_start().strip_prefix("obyra-db:")?.trim_start().strip_prefix("allow[")?;
     let (rules, reason) = list.split_once(']')?;
-    let short = rule.strip_prefix("gate.").unwrap_or(rule);
-    let named = rules.split(',').map(str::trim).any(|named| named == rule || named == short);
-    named.then(|| reason.trim_start_matches([' ', ':', '-', '—']).trim_end().to_owned())
+    let named = rules.split(',').any(|named| named.trim() == rule);
+    let reason = reason.trim_start_matches([' ', ':', '-', '—']).trim_end();
+    // Without a reason it allows nothing, as in the source scan.
+    (named && !reason.is_empty()).then(|| reason.to_owned())
 }
 
 #[cfg(test)]
@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn an_allowance_names_its_rule_and_gives_its_reason() {
-        let line = "    op.drop_column('a', 'b')  # obyra-db: allow[rewrite, gate.slow] at night: 3 rows";
+        let line =
+            "    op.drop_column('a', 'b')  # obyra-db: allow[gate.rewrite, gate.slow] at night: 3 rows";
         assert_eq!(reason(line, "gate.rewrite").as_deref(), Some("at night: 3 rows"));
         assert_eq!(reason(line, "gate.slow").as_deref(), Some("at night: 3 rows"));
         assert_eq!(reason(line, "gate.swallowed-error"), None);

@@ -1,7 +1,7 @@
 //! Whether what Alembic reports is so: a second connection, the version table, the budgets.
 
 use obyra_evidence::{Finding, Severity, text};
-use obyra_postgres::{Result, Session};
+use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
 
 use super::places::Places;
 use super::watch::Seen;
@@ -17,7 +17,6 @@ pub(super) struct Claim<'a> {
     pub transaction: &'a Transaction,
     pub seen: &'a Seen,
     pub before: &'a Objects,
-    pub schemas: &'a [String],
 }
 
 /// What the second connection sees otherwise; nothing, if all is as it was reported.
@@ -38,7 +37,7 @@ pub(super) async fn committed(admin: &Session, claim: &Claim<'_>) -> Result<Vec<
     found.sort();
     let differing = Objects::seen_by(admin).await?.differs_from(&claim.seen.objects, claim.before);
     if found == heads && differing == 0 {
-        return Ok(table.and_then(|table| misplaced(table, claim)).into_iter().collect());
+        return Ok(Vec::new());
     }
     let transaction = claim.transaction;
     if transaction.external && !transaction.committed {
@@ -51,19 +50,23 @@ pub(super) async fn committed(admin: &Session, claim: &Claim<'_>) -> Result<Vec<
     Ok(vec![Finding::new(Severity::Error, "env.py", told).mended_by(text::migrations::MEND_NOT_COMMITTED)])
 }
 
-fn misplaced(table: &VersionTable, claim: &Claim<'_>) -> Option<Finding> {
-    let wanted = match &claim.policy.version_table_schema {
-        Some(schema) => *schema == table.schema,
-        None => claim.schemas.contains(&table.schema),
+/// A version table elsewhere than where the role that migrates, and whoever asks as it does, looks for it.
+/// What the migration saw counts, committed or not.
+pub(super) async fn misplaced(policy: &Policy, runner: &Conninfo, seen: &Seen) -> Result<Option<Finding>> {
+    let (Some(planned), Some(schema)) = (&seen.planned, &seen.version_schema) else { return Ok(None) };
+    let wanted = match &policy.version_table_schema {
+        Some(wanted) => Some(wanted.clone()),
+        None => {
+            let session = Session::connect(runner, Limits::default()).await?;
+            let row = session.query_one("SELECT pg_catalog.current_schema()::text", &[]).await;
+            row.map_err(|e| sql_failure(text::migrations::CATALOGUE_UNREADABLE.message(), &e))?.get(0)
+        }
     };
-    if wanted {
-        return None;
-    }
-    let told = text::gate::VERSION_TABLE_SCHEMA
-        .with("table", table.qualified())
-        .with("schemas", claim.schemas.join(", "));
-    let finding = Finding::new(Severity::Error, format!("table {}", table.qualified()), told);
-    Some(finding.mended_by(text::gate::MEND_VERSION_TABLE_SCHEMA))
+    let Some(wanted) = wanted.filter(|wanted| wanted != schema) else { return Ok(None) };
+    let table = quote::qualified(schema, &planned.version_table);
+    let told = text::gate::VERSION_TABLE_SCHEMA.with("table", &table).with("schema", wanted);
+    let finding = Finding::new(Severity::Error, format!("table {table}"), told);
+    Ok(Some(finding.mended_by(text::gate::MEND_VERSION_TABLE_SCHEMA)))
 }
 
 /// Revisions over their budget, calls of the network, a hidden command group.
@@ -79,8 +82,8 @@ pub(super) fn conduct(places: &Places<'_>, policy: &Policy, seen: &Seen) -> Vec<
         let finding = places.finding(Severity::Error, &format!("revision {revision}"), told, at);
         finding.mended_by(say::MEND_SLOW_REVISION)
     });
-    let network = seen.network.iter().map(|(revision, network)| {
-        let revision = revision.as_deref().unwrap_or("?");
+    let network = seen.network.iter().map(|network| {
+        let revision = network.revision.as_deref().unwrap_or("?");
         let told = say::NETWORK.with("revision", revision).with("address", &network.address);
         let at = network.place.as_ref().map(|line| places.line(line));
         let at = at.or_else(|| places.function(revision, "upgrade"));

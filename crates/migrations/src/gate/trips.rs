@@ -2,7 +2,7 @@
 
 use obyra_evidence::{Finding, Message, Place, Severity, text};
 
-use super::catalogue::{Change, shown};
+use super::catalogue::{Change, named, shown};
 use super::places::Places;
 use super::watch::{Leg, Trips};
 use crate::driver::{Complaint, Phase};
@@ -47,7 +47,7 @@ impl Trip<'_> {
         if existed.iter().any(Change::loses_rows) {
             let message = say::DOWNGRADE_DROPS_EXISTING
                 .with("revision", self.revision)
-                .with("objects", shown(&existed));
+                .with("objects", named(&existed));
             let finding = self.places.finding(Severity::Error, &self.subject, message, at);
             return finding.mended_by(say::MEND_DOWNGRADE_DROPS_EXISTING);
         }
@@ -101,7 +101,7 @@ impl Trip<'_> {
         if !again.is_empty() || !down.is_empty() || !rows {
             return None;
         }
-        let message = say::GUARDED_UPGRADE.with("revision", self.revision).with("objects", shown(&tables));
+        let message = say::GUARDED_UPGRADE.with("revision", self.revision).with("objects", named(&tables));
         let at = self.places.function(self.revision, "downgrade");
         let finding = self.places.finding(Severity::Warning, &self.subject, message, at);
         Some(finding.mended_by(say::MEND_GUARDED_UPGRADE))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use obyra_evidence::{Failure, Progress, text};
-use obyra_postgres::Result;
+use obyra_postgres::{Result, quote};
 use serde_json::Value;
 
 use super::catalogue::{Catalogue, Change, Look};
@@ -32,13 +32,6 @@ pub(super) struct Trips {
     pub made: Vec<Change>,
 }
 
-/// A statement, and what was running when it was sent.
-#[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub revision: Option<String>,
-    pub statement: Statement,
-}
-
 /// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -52,14 +45,14 @@ pub(super) struct Seen {
     pub objects: Objects,
     /// The version table's oid, as the migration sees it.
     pub version_table: Option<i64>,
-    /// The process of the migration's own connection.
-    pub backend: Option<i64>,
+    /// Its schema.
+    pub version_schema: Option<String>,
     /// Round trips by revision.
     pub trips: BTreeMap<String, Trips>,
     /// The tables that existed before a revision that is checked.
     pub existing: BTreeMap<String, BTreeSet<i64>>,
-    pub statements: Vec<Sent>,
-    pub network: Vec<(Option<String>, Network)>,
+    pub statements: Vec<Statement>,
+    pub network: Vec<Network>,
     pub models: Option<Models>,
     /// The application's command group `db` hides Flask-Migrate's; where, if that is known.
     pub hidden_group: Option<Option<Line>>,
@@ -133,18 +126,19 @@ impl<'a> Watcher<'a> {
         self.seen.objects = Objects::parse(objects.as_str().unwrap_or_default());
         self.seen.catalogue = self.now.clone().unwrap_or_default();
         let Some(planned) = &self.seen.planned else { return Ok(()) };
-        let table = obyra_postgres::quote::ident(&planned.version_table);
+        let table = quote::ident(&planned.version_table);
         let table = match &planned.version_table_schema {
-            Some(schema) => format!("{}.{table}", obyra_postgres::quote::ident(schema)),
+            Some(schema) => format!("{}.{table}", quote::ident(schema)),
             None => table,
         };
         let sql = format!(
-            "SELECT pg_catalog.to_regclass({})::oid::bigint, pg_catalog.pg_backend_pid()",
-            obyra_postgres::quote::literal(&table)
+            "SELECT c.oid::bigint, n.nspname::text FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass({})",
+            quote::literal(&table)
         );
         let row = connection.query(&sql).await?.into_iter().next().unwrap_or_default();
         self.seen.version_table = row.first().and_then(Value::as_i64);
-        self.seen.backend = row.get(1).and_then(Value::as_i64);
+        self.seen.version_schema = row.get(1).and_then(Value::as_str).map(str::to_owned);
         Ok(())
     }
 
@@ -259,11 +253,11 @@ impl Attend for Watcher<'_> {
     }
 
     fn statement(&mut self, statement: Statement) {
-        self.seen.statements.push(Sent { revision: self.seen.running.clone(), statement });
+        self.seen.statements.push(statement);
     }
 
     fn network(&mut self, network: Network) {
-        self.seen.network.push((self.seen.running.clone(), network));
+        self.seen.network.push(network);
     }
 
     fn hidden_group(&mut self, place: Option<Line>) {
