@@ -32,8 +32,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use obyra_evidence::{Failure, Finding, Result, Severity, text};
 
 pub use allowed::Allowed;
-pub(crate) use judge::unread_message;
 use facts::Module;
+pub(crate) use judge::unread_message;
 use project::Project;
 use source::{Source, Unread};
 
@@ -79,7 +79,8 @@ pub fn scan(path: &Path) -> Result<Report> {
     let root = if kind.is_dir() { path } else { path.parent().unwrap_or(path) };
     let (modules, mut findings) = read_all(&tree.files, &|at| Source::read(&tree.files[at]))?;
     let unreadable = tree.unreadable.iter();
-    findings.extend(unreadable.map(|(folder, said)| judge::unread(folder, &Unread::Unreadable(said.clone()))));
+    findings
+        .extend(unreadable.map(|(folder, said)| judge::unread(folder, &Unread::Unreadable(said.clone()))));
     let shown_root = if root == Path::new(".") { Path::new("") } else { root };
     let project = Project::new(shown_root, modules, &tree.script_folders);
     Ok(report(project, findings, &|name| roots::read(&root.join(name))))

@@ -7,7 +7,9 @@ use obyra_migrations::graph::{Convention, Naming, check, read, read_sources};
 
 /// The text of a revision that does something.
 fn revision(id: &str, parents: &str) -> String {
-    format!("revision = '{id}'\ndown_revision = {parents}\ndef upgrade(): op.execute('SELECT 1')\ndef downgrade(): op.execute('SELECT 1')\n")
+    format!(
+        "revision = '{id}'\ndown_revision = {parents}\ndef upgrade(): op.execute('SELECT 1')\ndef downgrade(): op.execute('SELECT 1')\n"
+    )
 }
 
 /// `rule severity file:line`, by place.
@@ -54,7 +56,14 @@ fn shapes() {
         &[a(), ("b.py", revision("b", "'a'")), ("c.py", revision("c", "'a'"))],
         &["graph.several-heads error b.py:1", "graph.several-heads error c.py:1"],
     );
-    finds(&[a(), ("b.py", revision("b", "'x'"))], &["graph.several-heads error a.py:1", "graph.several-heads error b.py:1", "graph.missing-parent error b.py:2"]);
+    finds(
+        &[a(), ("b.py", revision("b", "'x'"))],
+        &[
+            "graph.several-heads error a.py:1",
+            "graph.several-heads error b.py:1",
+            "graph.missing-parent error b.py:2",
+        ],
+    );
     finds(&[a(), ("b.py", revision("b", "('a', 'x')"))], &["graph.missing-parent error b.py:2"]);
     finds(&[("b.py", revision("b", "'c'")), ("c.py", revision("c", "'b'"))], &["graph.cycle error b.py:2"]);
     finds(&[("b.py", revision("b", "'b'"))], &["graph.cycle error b.py:2"]);
@@ -65,20 +74,34 @@ fn shapes() {
     );
     finds(
         &[
-            a(), ("b.py", revision("b", "'a'")), ("c.py", revision("c", "'b'")), ("d.py", revision("d", "'a'")),
+            a(),
+            ("b.py", revision("b", "'a'")),
+            ("c.py", revision("c", "'b'")),
+            ("d.py", revision("d", "'a'")),
             ("e.py", revision("e", "('b', 'd')")),
         ],
-        &["graph.several-heads error c.py:1", "graph.several-heads error e.py:1", "graph.merges-midway error e.py:2"],
+        &[
+            "graph.several-heads error c.py:1",
+            "graph.several-heads error e.py:1",
+            "graph.merges-midway error e.py:2",
+        ],
     );
     finds(
         &[a(), ("b.py", revision("b", "None")), ("c.py", revision("c", "('a', 'b')"))],
         &["graph.several-bases-joined note b.py:1"],
     );
     finds(
-        &[a(), ("b.py", revision("b", "None") + "branch_labels = ('x',)\n"), ("c.py", revision("c", "('a', 'b')"))],
+        &[
+            a(),
+            ("b.py", revision("b", "None") + "branch_labels = ('x',)\n"),
+            ("c.py", revision("c", "('a', 'b')")),
+        ],
         &[],
     );
-    finds(&[a(), ("b.py", revision("b", "'a'") + "depends_on = 'nowhere'\n")], &["graph.missing-parent error b.py:5"]);
+    finds(
+        &[a(), ("b.py", revision("b", "'a'") + "depends_on = 'nowhere'\n")],
+        &["graph.missing-parent error b.py:5"],
+    );
 }
 
 #[test]
@@ -87,20 +110,32 @@ fn files() {
     finds(&[a(), ("tool.py", "x = 1\n".into())], &["graph.no-revision error tool.py:1"]);
     finds(&[a(), ("b.py", revision("b", "compute()"))], &["graph.not-static warning b.py:2"]);
     finds(&[a(), ("b.py", "P = 'a'\n".to_owned() + &revision("b", "P"))], &[]);
-    finds(&[("b.py", revision("b", "None").replace("def upgrade", "def up"))], &["graph.no-upgrade error b.py:1"]);
-    finds(&[("b.py", "revision = 'b'\ndef upgrade(): pass\n".into())], &["graph.no-down-revision error b.py:1"]);
-    assert_eq!(found(&[a(), ("b.py", "revision = 'b'\ndown_revision = (\n".into())], Naming::Any)[0], "scan.syntax-error error b.py:3");
+    finds(
+        &[("b.py", revision("b", "None").replace("def upgrade", "def up"))],
+        &["graph.no-upgrade error b.py:1"],
+    );
+    finds(
+        &[("b.py", "revision = 'b'\ndef upgrade(): pass\n".into())],
+        &["graph.no-down-revision error b.py:1"],
+    );
+    assert_eq!(
+        found(&[a(), ("b.py", "revision = 'b'\ndown_revision = (\n".into())], Naming::Any)[0],
+        "scan.syntax-error error b.py:3"
+    );
     assert_eq!(found(&[("b.py", "\0".into())], Naming::Any), ["scan.nul-byte error b.py:1"]);
     let deep = revision("b", "None") + &format!("x = {}1{}\n", "(".repeat(9_000), ")".repeat(9_000));
     assert_eq!(found(&[("b.py", deep)], Naming::Any), [""; 0], "parentheses leave no trace in the tree");
-    let deep = format!("revision = 'b'\ndown_revision = None\nx = {}1{}\n", "[".repeat(9_000), "]".repeat(9_000));
+    let deep =
+        format!("revision = 'b'\ndown_revision = None\nx = {}1{}\n", "[".repeat(9_000), "]".repeat(9_000));
     assert_eq!(found(&[("b.py", deep)], Naming::Any), ["scan.too-deep error b.py:1"]);
 }
 
 #[test]
 fn downgrades() {
     let with = |body: &str| {
-        format!("revision = 'a'\ndown_revision = None\ndef upgrade(): op.execute('SELECT 1')\ndef downgrade():\n    {body}\n")
+        format!(
+            "revision = 'a'\ndown_revision = None\ndef upgrade(): op.execute('SELECT 1')\ndef downgrade():\n    {body}\n"
+        )
     };
     for (body, expected) in [
         ("pass", "graph.empty-downgrade warning a.py:4"),
@@ -112,14 +147,19 @@ fn downgrades() {
         finds(&[("a.py", with(body))], &[expected]);
     }
     finds(&[("a.py", with("op.drop_table('x')"))], &[]);
-    finds(&[("a.py", with("pass").replace("def downgrade", "def other"))], &["graph.no-downgrade warning a.py:1"]);
+    finds(
+        &[("a.py", with("pass").replace("def downgrade", "def other"))],
+        &["graph.no-downgrade warning a.py:1"],
+    );
 }
 
 #[test]
 fn baselines() {
     let base = "revision = 'a'\ndown_revision = None\ndef upgrade():\n    pass\ndef downgrade():\n    pass\n";
     let next = |body: &str| {
-        format!("revision = 'b'\ndown_revision = 'a'\ndef upgrade():\n    {body}\ndef downgrade():\n    op.x()\n")
+        format!(
+            "revision = 'b'\ndown_revision = 'a'\ndef upgrade():\n    {body}\ndef downgrade():\n    op.x()\n"
+        )
     };
     let pair = |body: &str| [("a.py", base.to_owned()), ("b.py", next(body))];
     for body in [
@@ -142,7 +182,13 @@ fn baselines() {
         assert!(!found.iter().any(|f| f.contains("users")), "{body} {found:?}");
     }
     finds(
-        &[("a.py", base.replace("pass\ndef", "op.create_table('x')\ndef").replace("    pass", "    op.x()")), ("b.py", next("op.add_column('users', sa.Column('x'))"))],
+        &[
+            (
+                "a.py",
+                base.replace("pass\ndef", "op.create_table('x')\ndef").replace("    pass", "    op.x()"),
+            ),
+            ("b.py", next("op.add_column('users', sa.Column('x'))")),
+        ],
         &["graph.table-nobody-creates error b.py:4"],
     );
 }
@@ -165,7 +211,12 @@ fn names() {
 #[test]
 fn a_long_chain_takes_no_stack() {
     let texts: Vec<(String, String)> = (0..5_000)
-        .map(|n| (format!("{n}.py"), revision(&n.to_string(), &if n == 0 { "None".into() } else { format!("'{}'", n - 1) })))
+        .map(|n| {
+            (
+                format!("{n}.py"),
+                revision(&n.to_string(), &if n == 0 { "None".into() } else { format!("'{}'", n - 1) }),
+            )
+        })
         .collect();
     let files: Vec<(&str, String)> = texts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
     finds(&files, &[]);

@@ -38,7 +38,9 @@ fn finds(text: &str, expected: &[&str]) {
 
 /// An application that serves, beside the code in question.
 fn in_app(code: &str) -> Vec<String> {
-    found(&format!("== app.py\nfrom flask import Flask\nfrom db import *\nimport subject\n== db.py\nfrom flask_sqlalchemy import SQLAlchemy\ndb = SQLAlchemy()\n== wsgi.py\nimport app\n== subject.py\n{code}"))
+    found(&format!(
+        "== app.py\nfrom flask import Flask\nfrom db import *\nimport subject\n== db.py\nfrom flask_sqlalchemy import SQLAlchemy\ndb = SQLAlchemy()\n== wsgi.py\nimport app\n== subject.py\n{code}"
+    ))
 }
 
 #[test]
@@ -133,7 +135,9 @@ fn blocks_and_constructs() {
         ["ddl-in-do error subject.py:1"]
     );
     assert_eq!(
-        in_app("from sqlalchemy import DDL, event\nevent.listen(T, 'after_create', DDL('CREATE INDEX i ON t (a)'))\n"),
+        in_app(
+            "from sqlalchemy import DDL, event\nevent.listen(T, 'after_create', DDL('CREATE INDEX i ON t (a)'))\n"
+        ),
         ["ddl-construct warning subject.py:2"]
     );
 }
@@ -150,6 +154,7 @@ fn mentions_are_no_findings() {
         "from unittest import mock\nmock.patch.object(db, 'create_all')\n",
         "conn.execute('SELECT 1')\nconn.execute('CREATE TEMP TABLE x (a int)')\nconn.execute('TRUNCATE t')\n",
         "import sqlite3\nc = sqlite3.connect('cache')\nc.execute('CREATE TABLE t (a)')\n",
+        "import sqlite3\nclass W:\n    def execute(self, q): self.c.execute(q)\nwith sqlite3.connect('x') as c: c.execute('CREATE TABLE t (a)')\n",
         "import sqlite3\nwith sqlite3.connect('cache') as c:\n    c.cursor().execute('CREATE TABLE t (a)')\n",
         "class Fixtures:\n    def create_all(self): pass\n    def f(self): self.create_all()\nFixtures().f()\n",
         "client.create(name='x')\nstripe.Table.create(1)\nUser.create(1)\n",
@@ -165,21 +170,66 @@ fn mentions_are_no_findings() {
 fn who_runs_it_decides_the_severity() {
     let models = "== models.py\nfrom flask_sqlalchemy import SQLAlchemy\ndb = SQLAlchemy()\n";
     for (code, expected) in [
-        ("== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\ndb.create_all()\n", "create-all error app.py:4"),
-        ("== app.py\nfrom flask import Flask\nfrom models import db\ndef create_app():\n    app = Flask('x')\n    db.create_all()\n    return app\n", "create-all error app.py:5"),
-        ("== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\n@app.route('/')\ndef f():\n    db.create_all()\n", "create-all error app.py:6"),
-        ("== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\n@app.cli.command('init')\ndef f():\n    db.create_all()\n", "create-all warning app.py:6"),
-        ("== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\nif __name__ == '__main__':\n    db.create_all()\n", "create-all warning app.py:5"),
-        ("== app.py\nfrom flask import Flask\napp = Flask('x')\n== scripts/init.py\nfrom models import db\ndb.create_all()\n", "create-all warning scripts/init.py:2"),
-        ("== app.py\nfrom flask import Flask\napp = Flask('x')\n== old.py\nfrom models import db\ndb.create_all()\n", "create-all warning old.py:2"),
-        ("== app.py\nfrom flask import Flask\nimport store\napp = Flask('x')\n== store.py\nfrom models import db\ndef init(): db.create_all()\n", "create-all warning store.py:2"),
-        ("== app.py\nfrom flask import Flask\nimport store\napp = Flask('x')\nstore.init()\n== store.py\nfrom models import db\ndef init(): db.create_all()\n", "create-all error store.py:2"),
-        ("== app.py\nfrom flask import Flask\nfrom store import init as start\napp = Flask('x')\nstart()\n== store.py\nfrom models import db\ndef init(): db.create_all()\n", "create-all error store.py:2"),
-        ("== tests/test_x.py\nfrom models import db\ndef test_x(): db.create_all()\n", "create-all note tests/test_x.py:2"),
-        ("== app.py\nfrom flask import Flask\nimport store\napp = Flask('x')\n== store.py\nfrom models import db\ndef init(): db.create_all()\n== conftest.py\nimport store\nstore.init()\n", "create-all note store.py:2"),
-        ("== migrations/env.py\nx = 1\n== migrations/versions/1.py\nfrom models import db\nrevision = '1'\ndown_revision = None\ndef upgrade(): db.create_all()\n", "create-all warning migrations/versions/1.py:4"),
-        ("== Procfile\nweb: gunicorn app:app\n== app.py\nfrom flask import Flask\napp = Flask('x')\n== app_old.py\nfrom flask import Flask\nfrom models import db\napp = Flask('y')\ndb.create_all()\n", "create-all warning app_old.py:4"),
-        ("== api/main.py\nfrom fastapi import FastAPI\nfrom models import db\n@asynccontextmanager\nasync def lifespan(app):\n    db.create_all()\n    yield\napp = FastAPI(lifespan=lifespan)\n", "create-all error api/main.py:5"),
+        (
+            "== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\ndb.create_all()\n",
+            "create-all error app.py:4",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nfrom models import db\ndef create_app():\n    app = Flask('x')\n    db.create_all()\n    return app\n",
+            "create-all error app.py:5",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\n@app.route('/')\ndef f():\n    db.create_all()\n",
+            "create-all error app.py:6",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\n@app.cli.command('init')\ndef f():\n    db.create_all()\n",
+            "create-all warning app.py:6",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nfrom models import db\napp = Flask('x')\nif __name__ == '__main__':\n    db.create_all()\n",
+            "create-all warning app.py:5",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\napp = Flask('x')\n== scripts/init.py\nfrom models import db\ndb.create_all()\n",
+            "create-all warning scripts/init.py:2",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\napp = Flask('x')\n== old.py\nfrom models import db\ndb.create_all()\n",
+            "create-all warning old.py:2",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nimport store\napp = Flask('x')\n== store.py\nfrom models import db\ndef init(): db.create_all()\n",
+            "create-all warning store.py:2",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nimport store\napp = Flask('x')\nstore.init()\n== store.py\nfrom models import db\ndef init(): db.create_all()\n",
+            "create-all error store.py:2",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nfrom store import init as start\napp = Flask('x')\nstart()\n== store.py\nfrom models import db\ndef init(): db.create_all()\n",
+            "create-all error store.py:2",
+        ),
+        (
+            "== tests/test_x.py\nfrom models import db\ndef test_x(): db.create_all()\n",
+            "create-all note tests/test_x.py:2",
+        ),
+        (
+            "== app.py\nfrom flask import Flask\nimport store\napp = Flask('x')\n== store.py\nfrom models import db\ndef init(): db.create_all()\n== conftest.py\nimport store\nstore.init()\n",
+            "create-all note store.py:2",
+        ),
+        (
+            "== migrations/env.py\nx = 1\n== migrations/versions/1.py\nfrom models import db\nrevision = '1'\ndown_revision = None\ndef upgrade(): db.create_all()\n",
+            "create-all warning migrations/versions/1.py:4",
+        ),
+        (
+            "== Procfile\nweb: gunicorn app:app\n== app.py\nfrom flask import Flask\napp = Flask('x')\n== app_old.py\nfrom flask import Flask\nfrom models import db\napp = Flask('y')\ndb.create_all()\n",
+            "create-all warning app_old.py:4",
+        ),
+        (
+            "== api/main.py\nfrom fastapi import FastAPI\nfrom models import db\n@asynccontextmanager\nasync def lifespan(app):\n    db.create_all()\n    yield\napp = FastAPI(lifespan=lifespan)\n",
+            "create-all error api/main.py:5",
+        ),
     ] {
         let text = format!("{models}{code}");
         let found: Vec<_> = found(&text).into_iter().filter(|f| !f.contains("Procfile")).collect();
@@ -210,6 +260,9 @@ fn hidden_failures() {
         ("except Exception:\n    if bad: raise", false),
         ("except Exception:\n    sys.exit(1)", false),
         ("except ImportError:\n    pass", false),
+        ("except Exception as e:\n    failures.append(e)", false),
+        ("except Exception:\n    ok = False", false),
+        ("except Exception as e:\n    message = str(e)\n    log.error(message)", true),
         ("finally:\n    pass", false),
     ] {
         let code = format!("try:\n    conn.execute('ALTER TABLE t ADD x int')\n{handler}\n");
@@ -238,12 +291,22 @@ fn secrets_are_placed_and_never_shown() {
     assert_eq!(
         rules,
         [
-            "scan.connection-string", "scan.password-in-code", "scan.password-in-code", "scan.password-in-code",
-            "scan.default-credentials", "scan.password-in-code", "scan.password-in-code"
+            "scan.connection-string",
+            "scan.password-in-code",
+            "scan.password-in-code",
+            "scan.password-in-code",
+            "scan.default-credentials",
+            "scan.password-in-code",
+            "scan.password-in-code"
         ]
     );
     assert!(!format!("{report:?}").contains("hunter2"));
-    for code in ["DB_PASSWORD = os.environ['DB_PASSWORD']\n", "password = 'x1y2z3'\n", "DB_PASSWORD = ''\n", "PASSWORD_HASH = 'abc'\n"] {
+    for code in [
+        "DB_PASSWORD = os.environ['DB_PASSWORD']\n",
+        "password = 'x1y2z3'\n",
+        "DB_PASSWORD = ''\n",
+        "PASSWORD_HASH = 'abc'\n",
+    ] {
         assert_eq!(in_app(code), [""; 0], "{code}");
     }
 }
@@ -259,7 +322,10 @@ fn comments_allow_with_a_reason() {
         ["create-all error subject.py:2", "allow-without-reason warning subject.py:2"]
     );
     assert_eq!(found("x = 1  # obyra-db: allow[create-all] why\n"), ["allow-needless warning subject.py:2"]);
-    assert_eq!(found("x = 1  # obyra-db: allow[nonsense] why\n"), ["allow-unknown-rule warning subject.py:2"]);
+    assert_eq!(
+        found("x = 1  # obyra-db: allow[nonsense] why\n"),
+        ["allow-unknown-rule warning subject.py:2"]
+    );
     assert_eq!(found("x = '# obyra-db: allow[create-all] why'\n"), [""; 0]);
     let report = scan("== a.py\nfrom m import db\ndb.create_all()  # obyra-db: allow[create-all] the demo\n");
     assert_eq!(report.allowed.len(), 1);

@@ -44,7 +44,10 @@ fn encodings() {
 fn what_python_does_not_understand() {
     assert_eq!(rules(&one(b"print 'hello'\nmetadata.create_all()\n")), ["python-2:1", "create-all:2"]);
     assert_eq!(rules(&one(b"def f():\n    raise ValueError, 'x'\n")), ["python-2:2"]);
-    assert_eq!(rules(&one(b"def f(:\n    pass\nmetadata.create_all()\n")), ["syntax-error:1", "create-all:3"]);
+    assert_eq!(
+        rules(&one(b"def f(:\n    pass\nmetadata.create_all()\n")),
+        ["syntax-error:1", "create-all:3"]
+    );
     assert_eq!(rules(&one(b"{{ cookiecutter.name }} = 1 +\n")).len(), 1);
     let report = one(b"x = (\n");
     assert!(!report.has_errors(), "a file that cannot be read is a warning: nothing is known of it");
@@ -69,7 +72,12 @@ fn depth() {
         deep("1 if 2 else ", "3", "", 20_000),
     ] {
         let found = rules(&one(text.as_bytes()));
-        assert!(found.iter().all(|rule| ["too-deep:1", "create-all:2", "syntax-error:1"].contains(&rule.as_str())), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|rule| ["too-deep:1", "create-all:2", "syntax-error:1"].contains(&rule.as_str())),
+            "{found:?}"
+        );
         assert!(!found.is_empty(), "{}", &text[..20]);
     }
     let nested: String = (0..5_000).map(|depth| format!("{}if x:\n", " ".repeat(depth))).collect();
@@ -93,9 +101,11 @@ fn names_that_mean_themselves() {
         one(text.as_bytes());
     }
     // Each name is made of ten of the next: to write that out would take longer than the universe is old.
-    let mut text: String = (0..30).map(|n| format!("a{n} = f'{}'\n", format!("{{a{}}}", n + 1).repeat(10))).collect();
+    let mut text: String =
+        (0..30).map(|n| format!("a{n} = f'{}'\n", format!("{{a{}}}", n + 1).repeat(10))).collect();
     text += "conn.execute(a0)\nconn.execute(a0 + a0)\n";
-    let lists: String = (0..30).map(|n| format!("b{n} = [{}]\n", format!("b{}, ", n + 1).repeat(10))).collect();
+    let lists: String =
+        (0..30).map(|n| format!("b{n} = [{}]\n", format!("b{}, ", n + 1).repeat(10))).collect();
     one((text + &lists + "for x in b0: conn.execute(x)\n").as_bytes());
     let again: String = (0..200).map(|n| format!("s = s + 'x{n}'\nc = c.cursor().execute(s)\n")).collect();
     one(again.as_bytes());
@@ -156,7 +166,15 @@ fn folders() {
         fs::write(file, bytes).unwrap();
     };
     let create = b"import sqlalchemy\nmetadata.create_all()\n";
-    for skipped in ["venv/a.py", ".venv/a.py", "node_modules/x/a.py", "other/pyvenv.cfg", "other/lib/a.py", "build/a.py", "a.txt"] {
+    for skipped in [
+        "venv/a.py",
+        ".venv/a.py",
+        "node_modules/x/a.py",
+        "other/pyvenv.cfg",
+        "other/lib/a.py",
+        "build/a.py",
+        "a.txt",
+    ] {
         write(skipped, create);
     }
     write("app/a.py", create);
@@ -185,7 +203,10 @@ fn a_large_tree() {
         let dir = folder.path().join(format!("package_{package}"));
         fs::create_dir_all(&dir).unwrap();
         for file in 0..24 {
-            let imports = format!("from sqlalchemy import text\nfrom package_{} import module_{file}\n", (package + 1) % 24);
+            let imports = format!(
+                "from sqlalchemy import text\nfrom package_{} import module_{file}\n",
+                (package + 1) % 24
+            );
             let last = if file == 0 { "session.execute(text('ALTER TABLE t ADD x int'))\n" } else { "" };
             fs::write(dir.join(format!("module_{file}.py")), imports + &body + last).unwrap();
         }
@@ -212,7 +233,10 @@ fn tickets_are_complete_in_both_languages() {
             assert!(ticket.markdown.contains(word) && !ticket.markdown.contains('{'), "{}", ticket.markdown);
             assert!(!ticket.markdown.contains("hunter2"));
         }
-        assert!(tickets[0].markdown.contains("`app/db.py:3:1`") && tickets[0].markdown.contains("`app/db.py:4:1`"));
+        assert!(
+            tickets[0].markdown.contains("`app/db.py:3:1`")
+                && tickets[0].markdown.contains("`app/db.py:4:1`")
+        );
         let folder = tempfile::tempdir().unwrap();
         tickets::write(&folder.path().join("a/b"), &tickets).unwrap();
         assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 2);

@@ -76,7 +76,11 @@ fn level(severity: Severity) -> &'static str {
 /// `scan.create-all` as `ScanCreateAll`, which is how SARIF wants a rule's readable name.
 fn name(id: &str) -> String {
     let words = id.split(['.', '-']);
-    words.flat_map(|word| word.chars().enumerate().map(|(at, c)| if at == 0 { c.to_ascii_uppercase() } else { c })).collect()
+    words
+        .flat_map(|word| {
+            word.chars().enumerate().map(|(at, c)| if at == 0 { c.to_ascii_uppercase() } else { c })
+        })
+        .collect()
 }
 
 /// A path as a relative reference; an absolute path as a `file:` URI.

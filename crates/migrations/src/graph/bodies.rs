@@ -12,12 +12,22 @@ use crate::scan::sql::{self, HOLE};
 
 /// Operations whose first argument is a table that must exist.
 const FIRST_IS_TABLE: [&str; 8] = [
-    "add_column", "drop_column", "alter_column", "batch_alter_table", "drop_table", "create_table_comment",
-    "drop_table_comment", "bulk_insert",
+    "add_column",
+    "drop_column",
+    "alter_column",
+    "batch_alter_table",
+    "drop_table",
+    "create_table_comment",
+    "drop_table_comment",
+    "bulk_insert",
 ];
 /// … whose second is.
 const SECOND_IS_TABLE: [&str; 6] = [
-    "create_index", "create_foreign_key", "create_unique_constraint", "create_check_constraint", "create_primary_key",
+    "create_index",
+    "create_foreign_key",
+    "create_unique_constraint",
+    "create_check_constraint",
+    "create_primary_key",
     "drop_constraint",
 ];
 
@@ -138,7 +148,8 @@ impl Reader<'_> {
 }
 
 fn argument<'a>(call: &'a ast::ExprCall, position: usize, keyword: &str) -> Option<&'a Expr> {
-    let by_keyword = || call.arguments.keywords.iter().find(|k| k.arg.as_ref().is_some_and(|arg| arg.as_str() == keyword));
+    let by_keyword =
+        || call.arguments.keywords.iter().find(|k| k.arg.as_ref().is_some_and(|arg| arg.as_str() == keyword));
     call.arguments.args.get(position).or_else(|| by_keyword().map(|keyword| &keyword.value))
 }
 

@@ -12,7 +12,11 @@ pub fn check(revisions: &[RevisionFile], convention: &Convention) -> Vec<Finding
     let mut findings: Vec<Finding> = revisions.iter().filter_map(|r| r.trouble.clone()).collect();
     let (read, unread): (Vec<_>, Vec<_>) = revisions.iter().partition(|revision| revision.read_by_alembic);
     for revision in unread.into_iter().filter(|revision| revision.revision != Declared::Absent) {
-        findings.push(warning(revision, text::graph::UNREACHABLE_FILE.into(), text::graph::MEND_UNREACHABLE_FILE));
+        findings.push(warning(
+            revision,
+            text::graph::UNREACHABLE_FILE.into(),
+            text::graph::MEND_UNREACHABLE_FILE,
+        ));
     }
     for revision in &read {
         declarations(revision, &mut findings);
@@ -98,9 +102,14 @@ fn bodies(revision: &RevisionFile, findings: &mut Vec<Finding>) {
         return;
     }
     match &revision.downgrade {
-        None => findings.push(warning(revision, text::graph::NO_DOWNGRADE.into(), text::graph::MEND_EMPTY_DOWNGRADE)),
+        None => findings.push(warning(
+            revision,
+            text::graph::NO_DOWNGRADE.into(),
+            text::graph::MEND_EMPTY_DOWNGRADE,
+        )),
         Some(body) if body.kind == BodyKind::Empty => {
-            let finding = warning(revision, text::graph::EMPTY_DOWNGRADE.into(), text::graph::MEND_EMPTY_DOWNGRADE);
+            let finding =
+                warning(revision, text::graph::EMPTY_DOWNGRADE.into(), text::graph::MEND_EMPTY_DOWNGRADE);
             findings.push(finding.at(body.place.clone()));
         }
         Some(body) if body.kind == BodyKind::Raises => {
@@ -234,7 +243,8 @@ fn merges(lineage: &Lineage<'_>, findings: &mut Vec<Finding>) {
             }
             for other in parents.iter().filter(|other| *other != parent && ancestors.contains(*other)) {
                 let message = text::graph::MERGES_ANCESTOR.with("ancestor", other).with("parent", parent);
-                findings.push(warning(revision, message, text::graph::MEND_MERGES_ANCESTOR).at(place.clone()));
+                findings
+                    .push(warning(revision, message, text::graph::MEND_MERGES_ANCESTOR).at(place.clone()));
             }
             // With one head every branch ends in it.
             let left_behind = heads.iter().filter(|_| heads.len() > 1).find(|head| {
@@ -257,7 +267,11 @@ fn dates(lineage: &Lineage<'_>, convention: &Convention, findings: &mut Vec<Find
     for (id, revision) in &lineage.by_id {
         let Some(own) = date(&stem(revision)) else { continue };
         let later = lineage.parents(id).iter().find(|parent| {
-            lineage.by_id.get(*parent).and_then(|parent| date(&stem(parent))).is_some_and(|parent| parent > own)
+            lineage
+                .by_id
+                .get(*parent)
+                .and_then(|parent| date(&stem(parent)))
+                .is_some_and(|parent| parent > own)
         });
         if let Some(parent) = later {
             let message = text::graph::DATED_BEFORE_PARENT.with("parent", parent);
@@ -269,15 +283,21 @@ fn dates(lineage: &Lineage<'_>, convention: &Convention, findings: &mut Vec<Find
 
 /// Tables that a revision changes and that neither it nor any other creates.
 fn tables(lineage: &Lineage<'_>, findings: &mut Vec<Finding>) {
-    let created: BTreeSet<&str> =
-        lineage.by_id.values().flat_map(|revision| &revision.creates).map(|touch| touch.table.as_str()).collect();
+    let created: BTreeSet<&str> = lineage
+        .by_id
+        .values()
+        .flat_map(|revision| &revision.creates)
+        .map(|touch| touch.table.as_str())
+        .collect();
     // Where a revision runs what its text does not tell, any table may come from there.
     if lineage.by_id.values().any(|revision| revision.opaque) {
         return;
     }
     let mut reported = BTreeSet::new();
-    let empty_base =
-        lineage.bases().into_iter().find(|base| base.upgrade.as_ref().is_some_and(|up| up.kind == BodyKind::Empty));
+    let empty_base = lineage
+        .bases()
+        .into_iter()
+        .find(|base| base.upgrade.as_ref().is_some_and(|up| up.kind == BodyKind::Empty));
     let mut missing = Vec::new();
     for revision in lineage.by_id.values() {
         for touch in &revision.expects {
@@ -296,6 +316,7 @@ fn tables(lineage: &Lineage<'_>, findings: &mut Vec<Finding>) {
     }
     for (revision, touch) in missing {
         let message = text::graph::TABLE_NOBODY_CREATES.with("table", &touch.table);
-        findings.push(error(revision, message, text::graph::MEND_TABLE_NOBODY_CREATES).at(touch.place.clone()));
+        findings
+            .push(error(revision, message, text::graph::MEND_TABLE_NOBODY_CREATES).at(touch.place.clone()));
     }
 }

@@ -67,7 +67,10 @@ impl Layout {
 
 /// A setting of the section `[alembic]`; further lines of it are indented.
 fn setting(ini: &str, name: &str) -> Option<String> {
-    let section = ini.split("\n[").map(|section| section.trim_start_matches('[')).find(|s| s.starts_with("alembic]"))?;
+    let section = ini
+        .split("\n[")
+        .map(|section| section.trim_start_matches('['))
+        .find(|s| s.starts_with("alembic]"))?;
     let mut found: Option<String> = None;
     for line in section.lines().skip(1) {
         let continues = line.starts_with([' ', '\t']);

@@ -19,7 +19,9 @@ impl<'r> Lineage<'r> {
                 by_id.entry(id.as_str()).or_insert(revision);
             }
         }
-        let known = |ids: &'r [String]| ids.iter().filter_map(|id| by_id.get_key_value(id.as_str()).map(|(id, _)| *id));
+        let known = |ids: &'r [String]| {
+            ids.iter().filter_map(|id| by_id.get_key_value(id.as_str()).map(|(id, _)| *id))
+        };
         let parents = by_id.iter().map(|(id, revision)| {
             let parents = revision.down_revision.known().map(Vec::as_slice).unwrap_or_default();
             (*id, known(parents).collect())

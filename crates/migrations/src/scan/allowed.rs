@@ -9,8 +9,17 @@ use super::facts::{Allow, Module};
 
 /// Findings that a comment may allow; those about the file itself, or about comments, are none.
 pub(super) const RULES: [&str; 11] = [
-    "create-all", "drop-all", "table-create", "table-drop", "ddl-executed", "ddl-in-do", "ddl-construct",
-    "ddl-swallowed", "connection-string", "password-in-code", "default-credentials",
+    "create-all",
+    "drop-all",
+    "table-create",
+    "table-drop",
+    "ddl-executed",
+    "ddl-in-do",
+    "ddl-construct",
+    "ddl-swallowed",
+    "connection-string",
+    "password-in-code",
+    "default-credentials",
 ];
 
 /// A finding that its line allows.
@@ -45,7 +54,10 @@ pub(super) fn apply(modules: &[Module], findings: &mut Vec<Finding>) -> Vec<Allo
     allowed
 }
 
-fn allowing<'m>(by_file: &BTreeMap<&Path, &'m Module>, finding: &Finding) -> Option<(&'m Allow, &'static str)> {
+fn allowing<'m>(
+    by_file: &BTreeMap<&Path, &'m Module>,
+    finding: &Finding,
+) -> Option<(&'m Allow, &'static str)> {
     let place = finding.place.as_ref()?;
     let rule = short(finding);
     let rule = *RULES.iter().find(|known| **known == rule)?;

@@ -14,14 +14,35 @@ use super::{roles, secrets, texts};
 
 /// Methods that send a text to a database.
 const SENDS: [&str; 10] = [
-    "execute", "exec_driver_sql", "executemany", "executescript", "execute_sql", "scalar", "scalars", "fetch",
-    "fetchval", "fetchrow",
+    "execute",
+    "exec_driver_sql",
+    "executemany",
+    "executescript",
+    "execute_sql",
+    "scalar",
+    "scalars",
+    "fetch",
+    "fetchval",
+    "fetchrow",
 ];
 /// Operations of Alembic that change the schema.
 const OPERATES: [&str; 16] = [
-    "create_table", "drop_table", "add_column", "drop_column", "alter_column", "create_index", "drop_index", "execute",
-    "create_foreign_key", "create_unique_constraint", "create_check_constraint", "create_primary_key",
-    "drop_constraint", "rename_table", "batch_alter_table", "create_table_comment",
+    "create_table",
+    "drop_table",
+    "add_column",
+    "drop_column",
+    "alter_column",
+    "create_index",
+    "drop_index",
+    "execute",
+    "create_foreign_key",
+    "create_unique_constraint",
+    "create_check_constraint",
+    "create_primary_key",
+    "drop_constraint",
+    "rename_table",
+    "batch_alter_table",
+    "create_table_comment",
 ];
 /// Keywords under which a text is sent.
 const SENT_AS: [&str; 6] = ["statement", "sql", "query", "operation", "clause", "stmt"];
@@ -85,7 +106,10 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
                 }
                 Act::Operation
             }
-            name if SENDS.contains(&name) => return self.look_at_sending(call, method),
+            name if SENDS.contains(&name) => {
+                self.look_at_sending(call, method);
+                return true;
+            }
             _ => return false,
         };
         let what = format!("{}.{}", shown(method.receiver), method.name);
@@ -98,10 +122,10 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
             || self.names.symbol(receiver, scope).is_some_and(|symbol| symbol.module.starts_with("alembic"))
     }
 
-    fn look_at_sending(&mut self, call: &Call<'a>, method: Method<'a>) -> bool {
+    fn look_at_sending(&mut self, call: &Call<'a>, method: Method<'a>) {
         let texts = self.first_texts(call);
         if texts.is_empty() || self.names.leads_elsewhere(method.receiver, call.scope) {
-            return false;
+            return;
         }
         if let Some(function) = self.function_of(call.scope)
             && !texts.parameters.is_empty()
@@ -110,7 +134,6 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         }
         let what = format!("{}.{}", shown(method.receiver), method.name);
         self.site(call.call.range(), call, what, Act::Execute { texts });
-        true
     }
 
     /// The texts of the argument that is sent.
@@ -137,7 +160,8 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         for argument in call.call.arguments.args.iter().chain(keywords) {
             let Expr::Attribute(attribute) = argument else { continue };
             let name = attribute.attr.as_str();
-            let looks = last_name(&call.call.func).is_some_and(|callee| LOOKS.contains(&callee) || callee == "partial");
+            let looks = last_name(&call.call.func)
+                .is_some_and(|callee| LOOKS.contains(&callee) || callee == "partial");
             if (name == "create_all" || name == "drop_all") && !looks {
                 let receiver = self.names.metadata(&attribute.value, call.scope);
                 let act = Act::Metadata { drops: name == "drop_all", receiver };
@@ -150,9 +174,11 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
     /// Statements handed to a function that may execute them.
     fn look_at_arguments(&mut self, call: &Call<'a>) {
         let arguments = &call.call.arguments;
-        let by_position = arguments.args.iter().enumerate().map(|(at, value)| {
-            (Argument::Position(u16::try_from(at).unwrap_or(u16::MAX)), value)
-        });
+        let by_position = arguments
+            .args
+            .iter()
+            .enumerate()
+            .map(|(at, value)| (Argument::Position(u16::try_from(at).unwrap_or(u16::MAX)), value));
         let by_keyword = arguments.keywords.iter().filter_map(|keyword| {
             Some((Argument::Keyword(keyword.arg.as_ref()?.to_string()), &keyword.value))
         });
@@ -242,7 +268,13 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         self.push(at, call.scope, (what, call.swallowed), act);
     }
 
-    fn push(&mut self, at: TextRange, scope: ScopeId, (call, swallowed): (String, Option<Swallow>), act: Act) {
+    fn push(
+        &mut self,
+        at: TextRange,
+        scope: ScopeId,
+        (call, swallowed): (String, Option<Swallow>),
+        act: Act,
+    ) {
         self.sites.push(Site { at, scope, call, act, swallowed });
     }
 }
@@ -265,7 +297,8 @@ fn passed_password(call: &ast::ExprCall) -> Option<&Expr> {
 }
 
 fn speaks_of_sql(name: &str) -> bool {
-    let is_constant = name.len() > 2 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let is_constant =
+        name.len() > 2 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     is_constant || ["sql", "ddl", "stmt", "statement"].iter().any(|word| name.contains(word))
 }
 
@@ -279,7 +312,9 @@ fn shown_within(expr: &Expr, depth: usize) -> String {
     match expr {
         _ if depth > 6 => "…".to_owned(),
         Expr::Name(name) => name.id.to_string(),
-        Expr::Attribute(attribute) => format!("{}.{}", shown_within(&attribute.value, depth + 1), attribute.attr),
+        Expr::Attribute(attribute) => {
+            format!("{}.{}", shown_within(&attribute.value, depth + 1), attribute.attr)
+        }
         Expr::Call(call) => format!("{}(…)", shown_within(&call.func, depth + 1)),
         Expr::Await(awaited) => shown_within(&awaited.value, depth + 1),
         Expr::Subscript(item) => format!("{}[…]", shown_within(&item.value, depth + 1)),

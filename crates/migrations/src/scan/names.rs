@@ -13,12 +13,21 @@ const HOPS_MAX: usize = 8;
 /// What a database's metadata is called everywhere.
 const METADATA: [&str; 8] = ["db", "metadata", "meta", "database", "Base", "SQLModel", "sqla", "Model"];
 /// Constructors whose result has SQLAlchemy's `create_all`.
-const MAKES_METADATA: [&str; 5] = ["SQLAlchemy", "MetaData", "declarative_base", "registry", "SQLAlchemyBase"];
+const MAKES_METADATA: [&str; 5] =
+    ["SQLAlchemy", "MetaData", "declarative_base", "registry", "SQLAlchemyBase"];
 /// Constructors whose result has SQLAlchemy's `create(bind)`.
 const MAKES_TABLE: [&str; 5] = ["Table", "Index", "Sequence", "Enum", "ENUM"];
 /// Libraries of other databases.
-const OTHER_DATABASES: [&str; 8] =
-    ["sqlite3", "aiosqlite", "duckdb", "pymysql", "MySQLdb", "clickhouse_connect", "clickhouse_driver", "cassandra"];
+const OTHER_DATABASES: [&str; 8] = [
+    "sqlite3",
+    "aiosqlite",
+    "duckdb",
+    "pymysql",
+    "MySQLdb",
+    "clickhouse_connect",
+    "clickhouse_driver",
+    "cassandra",
+];
 
 /// The names of a file.
 pub(super) struct Names<'w, 'a> {
@@ -220,7 +229,9 @@ impl<'w, 'a> Names<'w, 'a> {
                 (Some("getattr"), [_, Expr::StringLiteral(name), ..]) if name.value == *"__table__" => {
                     Receiver::Sqlalchemy
                 }
-                (Some(name), _) if MAKES_TABLE.contains(&name) && self.is_of_sqlalchemy(&call.func, scope) => {
+                (Some(name), _)
+                    if MAKES_TABLE.contains(&name) && self.is_of_sqlalchemy(&call.func, scope) =>
+                {
                     Receiver::Sqlalchemy
                 }
                 _ => Receiver::Other,
@@ -317,13 +328,19 @@ fn iterates_tables(expr: &Expr) -> bool {
 
 /// Whether a module is SQLAlchemy or one of its faces.
 pub(super) fn is_sqlalchemy(module: &str) -> bool {
-    matches!(root(module), "sqlalchemy" | "flask_sqlalchemy" | "sqlmodel" | "flask_migrate" | "advanced_alchemy")
+    matches!(
+        root(module),
+        "sqlalchemy" | "flask_sqlalchemy" | "sqlmodel" | "flask_migrate" | "advanced_alchemy"
+    )
 }
 
 /// Whether a module speaks to PostgreSQL.
 pub(super) fn speaks_postgres(module: &str) -> bool {
     is_sqlalchemy(module)
-        || matches!(root(module), "psycopg" | "psycopg2" | "psycopg_pool" | "asyncpg" | "pg8000" | "databases")
+        || matches!(
+            root(module),
+            "psycopg" | "psycopg2" | "psycopg_pool" | "asyncpg" | "pg8000" | "databases"
+        )
 }
 
 /// Whether a module speaks to another database.

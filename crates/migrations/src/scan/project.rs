@@ -177,7 +177,8 @@ impl Project {
         self.executing.clear();
         self.executing_names.clear();
         for (at, module) in self.modules.iter().enumerate() {
-            for (scope, function) in module.scopes.iter().enumerate().filter(|(_, f)| !f.executes.is_empty()) {
+            for (scope, function) in module.scopes.iter().enumerate().filter(|(_, f)| !f.executes.is_empty())
+            {
                 self.executing_names.insert(function.name.clone());
                 if module.scopes[function.parent as usize].kind == ScopeKind::Class {
                     let scope = ScopeId::try_from(scope).unwrap_or(ScopeId::MAX);
@@ -188,7 +189,11 @@ impl Project {
         // `from store import run as go`, which others import as `go`.
         let imports = self.modules.iter().flat_map(|module| &module.imports);
         let renamed = imports.filter(|import| {
-            import.symbol.path.last().is_some_and(|name| *name != import.bound && self.executing_names.contains(name))
+            import
+                .symbol
+                .path
+                .last()
+                .is_some_and(|name| *name != import.bound && self.executing_names.contains(name))
         });
         let renamed: Vec<String> = renamed.map(|import| import.bound.clone()).collect();
         self.executing_names.extend(renamed);
@@ -257,7 +262,11 @@ impl Project {
 /// The parts of a path below the root, the last without `.py`.
 fn parts(root: &Path, file: &Path) -> Vec<String> {
     let relative = file.strip_prefix(root).unwrap_or(file);
-    let relative = if relative.as_os_str().is_empty() { Path::new(file.file_name().unwrap_or_default()) } else { relative };
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(file.file_name().unwrap_or_default())
+    } else {
+        relative
+    };
     relative.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect()
 }
 
@@ -266,9 +275,10 @@ fn purpose(module: &Module, parts: &[String], script_folders: &BTreeSet<PathBuf>
     let (name, folders) = parts.split_last().map_or(("", parts), |(name, folders)| (name.as_str(), folders));
     let within = |names: &[&str]| folders.iter().any(|folder| names.contains(&folder.as_str()));
     let django = module.imports.iter().any(|import| import.symbol.module.starts_with("django.db.migrations"))
-        || module.imports.iter().any(|import| {
-            import.symbol.module == "django.db" && import.symbol.path == ["migrations"]
-        });
+        || module
+            .imports
+            .iter()
+            .any(|import| import.symbol.module == "django.db" && import.symbol.path == ["migrations"]);
     let in_script_folder = file.ancestors().skip(1).any(|folder| script_folders.contains(folder));
     if in_script_folder || module.is_revision || django && within(&["migrations"]) {
         Purpose::Migration

@@ -43,7 +43,8 @@ pub(super) struct Reached {
 }
 
 /// Names by which a class's own name is enough to call its method.
-const CALLED_BY_CLASS: [&str; 6] = ["__init__", "__new__", "__post_init__", "__call__", "__enter__", "__aenter__"];
+const CALLED_BY_CLASS: [&str; 6] =
+    ["__init__", "__new__", "__post_init__", "__call__", "__enter__", "__aenter__"];
 
 /// Finds out who runs the given places.
 pub(super) fn of(project: &Project, roots: &BTreeSet<usize>, places: &BTreeSet<Node>) -> Reached {
@@ -108,7 +109,8 @@ impl Reached {
         }
         let facts = &project.modules[module];
         // Without a known start of the application, every part of it may be loaded.
-        let loaded = self.booted[module].is_some() || roots.is_empty() && project.purposes[module] == Purpose::Application;
+        let loaded = self.booted[module].is_some()
+            || roots.is_empty() && project.purposes[module] == Purpose::Application;
         match facts.scopes[scope as usize].kind {
             ScopeKind::Main => Some(Reach::Script),
             ScopeKind::Body | ScopeKind::Class => {
@@ -139,7 +141,8 @@ impl Reached {
         starts: Vec<Node>,
         successors: &HashMap<Node, Vec<Node>>,
     ) {
-        let mut pending: VecDeque<(Node, Option<Node>)> = starts.into_iter().map(|node| (node, None)).collect();
+        let mut pending: VecDeque<(Node, Option<Node>)> =
+            starts.into_iter().map(|node| (node, None)).collect();
         while let Some((node, before)) = pending.pop_front() {
             if self.labels.contains_key(&node) || !passes(project, reach, node) {
                 continue;
@@ -171,12 +174,19 @@ struct Imports {
     /// For each file: who imports it, and in which scope.
     importers: Vec<Vec<Node>>,
     imported: Vec<Vec<usize>>,
+    /// For each file, a file that stands for all those which imports connect with it. A repository may hold
+    /// several applications, and a method of one is not called by another.
+    together: Vec<usize>,
 }
 
 impl Imports {
     fn of(project: &Project) -> Self {
         let count = project.modules.len();
-        let mut imports = Imports { importers: vec![Vec::new(); count], imported: vec![Vec::new(); count] };
+        let mut imports = Imports {
+            importers: vec![Vec::new(); count],
+            imported: vec![Vec::new(); count],
+            together: (0..count).collect(),
+        };
         for (at, module) in project.modules.iter().enumerate() {
             let mut executed = BTreeSet::new();
             for import in module.imports.iter().filter(|import| !import.typing) {
@@ -188,6 +198,9 @@ impl Imports {
                 });
             }
             for (target, scope) in executed {
+                if project.purposes[at] != Purpose::Test {
+                    imports.join(at, target);
+                }
                 imports.importers[target].push((at, scope));
                 if module.scopes[scope as usize].kind != ScopeKind::Main {
                     imports.imported[at].push(target);
@@ -195,6 +208,21 @@ impl Imports {
             }
         }
         imports
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (first, second) = (self.stand_in(a), self.stand_in(b));
+        // Short ways: whoever was asked stands directly by the result.
+        for file in [first, a, b] {
+            self.together[file] = second;
+        }
+    }
+
+    fn stand_in(&self, mut file: usize) -> usize {
+        while self.together[file] != file {
+            file = self.together[file];
+        }
+        file
     }
 }
 
@@ -226,7 +254,9 @@ fn callers(project: &Project, imports: &Imports, places: &BTreeSet<Node>) -> Vec
             let facts = &project.modules[module].scopes[scope as usize];
             match facts.kind {
                 ScopeKind::Body | ScopeKind::Class => {
-                    next.extend(imports.importers[module].iter().map(|importer| ((module, scope), *importer)));
+                    next.extend(
+                        imports.importers[module].iter().map(|importer| ((module, scope), *importer)),
+                    );
                 }
                 ScopeKind::Main => {}
                 ScopeKind::Function => {
@@ -245,8 +275,9 @@ fn callers(project: &Project, imports: &Imports, places: &BTreeSet<Node>) -> Vec
                 }
             }
         }
-        mentions(project, &wanted, &mut next);
-        frontier = next.iter().filter(|(_, caller)| known.insert(*caller)).map(|(_, caller)| *caller).collect();
+        mentions((project, imports), &wanted, &mut next);
+        frontier =
+            next.iter().filter(|(_, caller)| known.insert(*caller)).map(|(_, caller)| *caller).collect();
         edges.extend(next);
     }
     edges
@@ -266,7 +297,11 @@ fn aliases(project: &Project) -> HashMap<&str, BTreeSet<&str>> {
     aliases
 }
 
-fn mentions(project: &Project, wanted: &HashMap<&str, Vec<Node>>, out: &mut Vec<(Node, Node)>) {
+fn mentions(
+    (project, imports): (&Project, &Imports),
+    wanted: &HashMap<&str, Vec<Node>>,
+    out: &mut Vec<(Node, Node)>,
+) {
     if wanted.is_empty() {
         return;
     }
@@ -281,7 +316,7 @@ fn mentions(project: &Project, wanted: &HashMap<&str, Vec<Node>>, out: &mut Vec<
             }
             for callee in wanted.get(name).into_iter().flatten() {
                 let caller = (at, module.runs_in(mention.scope));
-                if caller != *callee && means(project, at, mention, *callee) {
+                if caller != *callee && means((project, imports), at, mention, *callee) {
                     out.push((*callee, caller));
                 }
             }
@@ -298,7 +333,12 @@ fn mark(name: &str) -> usize {
 }
 
 /// Whether a mention can mean a function.
-fn means(project: &Project, at: usize, mention: &Mention, (module, scope): Node) -> bool {
+fn means(
+    (project, imports): (&Project, &Imports),
+    at: usize,
+    mention: &Mention,
+    (module, scope): Node,
+) -> bool {
     let facts = &project.modules[module];
     let function = &facts.scopes[scope as usize];
     let parent = facts.scopes[function.parent as usize].kind;
@@ -307,21 +347,25 @@ fn means(project: &Project, at: usize, mention: &Mention, (module, scope): Node)
     match mention.base {
         Base::Nothing if parent == ScopeKind::Class && !by_class => false,
         Base::Nothing if at == module => true,
-        Base::Nothing => imported_as(project, at, name, &[]).any(|node| same(project, node, (module, scope), by_class)),
+        Base::Nothing => {
+            imported_as(project, at, name, &[]).any(|node| same(project, node, (module, scope), by_class))
+        }
         // A method of an unknown object: any of that name.
-        _ if parent == ScopeKind::Class && !by_class => true,
+        _ if parent == ScopeKind::Class && !by_class => imports.stand_in(at) == imports.stand_in(module),
         Base::Name(base) => {
             let base = project.modules[at].text(base);
             imported_as(project, at, base, &[name]).any(|node| same(project, node, (module, scope), by_class))
         }
-        Base::Other => parent == ScopeKind::Body && function.kind == ScopeKind::Function && {
-            // `app.db.init()`: the whole path is rarely written; the import says whether it may be meant.
-            let mut may_mean = false;
-            for import in &project.modules[at].imports {
-                project.tree.executed_by(at, &import.symbol, |executed| may_mean |= executed == module);
+        Base::Other => {
+            parent == ScopeKind::Body && function.kind == ScopeKind::Function && {
+                // `app.db.init()`: the whole path is rarely written; the import says whether it may be meant.
+                let mut may_mean = false;
+                for import in &project.modules[at].imports {
+                    project.tree.executed_by(at, &import.symbol, |executed| may_mean |= executed == module);
+                }
+                may_mean
             }
-            may_mean
-        },
+        }
     }
 }
 

@@ -6,27 +6,65 @@ use super::facts::Role;
 
 /// Decorators by which a framework calls a function for a request.
 const HANDLERS: [&str; 24] = [
-    "route", "get", "post", "put", "delete", "patch", "websocket", "api_route", "before_request", "after_request",
-    "teardown_request", "before_app_request", "after_app_request", "teardown_app_request", "errorhandler",
-    "app_errorhandler", "exception_handler", "middleware", "context_processor", "app_context_processor",
-    "user_loader", "request_loader", "task", "shared_task",
+    "route",
+    "get",
+    "post",
+    "put",
+    "delete",
+    "patch",
+    "websocket",
+    "api_route",
+    "before_request",
+    "after_request",
+    "teardown_request",
+    "before_app_request",
+    "after_app_request",
+    "teardown_app_request",
+    "errorhandler",
+    "app_errorhandler",
+    "exception_handler",
+    "middleware",
+    "context_processor",
+    "app_context_processor",
+    "user_loader",
+    "request_loader",
+    "task",
+    "shared_task",
 ];
 /// … once, when the application starts.
-const STARTUPS: [&str; 4] = ["before_first_request", "before_app_first_request", "before_serving", "on_startup"];
+const STARTUPS: [&str; 4] =
+    ["before_first_request", "before_app_first_request", "before_serving", "on_startup"];
 const FACTORIES: [&str; 8] = [
-    "create_app", "make_app", "build_app", "app_factory", "get_app", "create_application", "get_application",
+    "create_app",
+    "make_app",
+    "build_app",
+    "app_factory",
+    "get_app",
+    "create_application",
+    "get_application",
     "make_application",
 ];
 const VERBS: [&str; 8] = ["get", "post", "put", "delete", "patch", "head", "options", "dispatch_request"];
 /// What makes a web application, a worker, or their like.
-const APPLICATIONS: [&str; 10] =
-    ["Flask", "FastAPI", "Quart", "Sanic", "Starlette", "Litestar", "APIFlask", "Celery", "FlaskApp", "Falcon"];
+const APPLICATIONS: [&str; 10] = [
+    "Flask",
+    "FastAPI",
+    "Quart",
+    "Sanic",
+    "Starlette",
+    "Litestar",
+    "APIFlask",
+    "Celery",
+    "FlaskApp",
+    "Falcon",
+];
 
 /// The role of a function; in a class, that class's role says whether its verbs are handlers.
 pub(super) fn of_function(function: &ast::StmtFunctionDef, in_class: Option<Role>) -> Role {
     let name = function.name.as_str();
     let decorated = function.decorator_list.iter().map(|decorator| of_decorator(&decorator.expression));
-    let by_decorator = decorated.fold(Role::Plain, |role, next| if role == Role::Plain { next } else { role });
+    let by_decorator =
+        decorated.fold(Role::Plain, |role, next| if role == Role::Plain { next } else { role });
     if by_decorator != Role::Plain {
         return by_decorator;
     }

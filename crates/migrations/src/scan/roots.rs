@@ -8,9 +8,24 @@ use super::project::{Project, Purpose};
 
 /// Files that say how the application is started.
 const DEPLOYMENTS: [&str; 18] = [
-    "Procfile", "Dockerfile", "docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml", ".flaskenv",
-    "railway.toml", "railway.json", "nixpacks.toml", "render.yaml", "fly.toml", "app.yaml", "gunicorn.conf.py",
-    "start.sh", "run.sh", "entrypoint.sh", "uwsgi.ini",
+    "Procfile",
+    "Dockerfile",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+    "compose.yml",
+    "compose.yaml",
+    ".flaskenv",
+    "railway.toml",
+    "railway.json",
+    "nixpacks.toml",
+    "render.yaml",
+    "fly.toml",
+    "app.yaml",
+    "gunicorn.conf.py",
+    "start.sh",
+    "run.sh",
+    "entrypoint.sh",
+    "uwsgi.ini",
 ];
 /// The text of a file beside the application, by its name.
 pub(super) type Beside<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -37,9 +52,7 @@ fn makes(project: &Project, at: usize) -> bool {
     let factory = module.scopes.iter().any(|scope| {
         scope.kind == ScopeKind::Function && scope.role == Role::Startup && scope.name.ends_with("app")
     });
-    let makes = module.makes_app.iter().any(|scope| {
-        module.scopes[*scope as usize].kind != ScopeKind::Main
-    });
+    let makes = module.makes_app.iter().any(|scope| module.scopes[*scope as usize].kind != ScopeKind::Main);
     let starts = makes || factory || matches!(name, "wsgi" | "asgi");
     starts && project.purposes[at] == Purpose::Application
 }
@@ -80,5 +93,7 @@ fn named_in(project: &Project, text: &str) -> BTreeSet<usize> {
 
 fn is_identifier(text: &str) -> bool {
     let text = text.trim_end_matches("()");
-    !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_alphanumeric() || c == '_')
 }

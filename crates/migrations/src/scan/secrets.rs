@@ -5,18 +5,54 @@ use ruff_text_size::{Ranged as _, TextRange};
 
 /// Functions that connect, and take a password.
 pub(super) const CONNECTS: [&str; 10] = [
-    "connect", "create_engine", "create_async_engine", "create_pool", "ConnectionPool", "AsyncConnectionPool",
-    "SimpleConnectionPool", "ThreadedConnectionPool", "create", "Connection",
+    "connect",
+    "create_engine",
+    "create_async_engine",
+    "create_pool",
+    "ConnectionPool",
+    "AsyncConnectionPool",
+    "SimpleConnectionPool",
+    "ThreadedConnectionPool",
+    "create",
+    "Connection",
 ];
 /// Schemes of what holds data behind a password.
 const SCHEMES: [&str; 14] = [
-    "postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "cockroachdb", "redshift", "clickhouse",
-    "mongodb", "redis", "rediss", "amqp", "amqps",
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "mssql",
+    "oracle",
+    "cockroachdb",
+    "redshift",
+    "clickhouse",
+    "mongodb",
+    "redis",
+    "rediss",
+    "amqp",
+    "amqps",
 ];
 /// What nobody would take for a secret.
 const PLACEHOLDERS: [&str; 18] = [
-    "password", "passwd", "pass", "pwd", "secret", "changeme", "change_me", "change-me", "postgres", "root", "admin",
-    "user", "test", "example", "guest", "dev", "mypassword", "yourpassword",
+    "password",
+    "passwd",
+    "pass",
+    "pwd",
+    "secret",
+    "changeme",
+    "change_me",
+    "change-me",
+    "postgres",
+    "root",
+    "admin",
+    "user",
+    "test",
+    "example",
+    "guest",
+    "dev",
+    "mypassword",
+    "yourpassword",
 ];
 const LOCAL_HOSTS: [&str; 8] =
     ["localhost", "127.0.0.1", "::1", "0.0.0.0", "host.docker.internal", "", "db", "postgres"];
@@ -56,7 +92,8 @@ pub(super) fn password(value: &Expr) -> Option<(TextRange, bool)> {
 
 /// `{password}`, `$PASSWORD`, `%(password)s`, `<password>`, `***`.
 fn is_run_time(text: &str) -> bool {
-    text.starts_with(['{', '$', '%', '<', '[', '*', '.', 'x', 'X']) && !text.starts_with(char::is_alphanumeric)
+    text.starts_with(['{', '$', '%', '<', '[', '*', '.', 'x', 'X'])
+        && !text.starts_with(char::is_alphanumeric)
         || text.contains("${")
         || text.contains("%s")
         || text.contains('{') && text.contains('}')
@@ -65,7 +102,10 @@ fn is_run_time(text: &str) -> bool {
 
 fn is_placeholder(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    PLACEHOLDERS.contains(&text.as_str()) || text.starts_with("your") || text.starts_with("my_") || text.len() < 3
+    PLACEHOLDERS.contains(&text.as_str())
+        || text.starts_with("your")
+        || text.starts_with("my_")
+        || text.len() < 3
 }
 
 /// A host on this machine or in a compose file: one name without a domain.

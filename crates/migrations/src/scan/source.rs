@@ -111,7 +111,8 @@ fn cookie(bytes: &[u8]) -> Option<String> {
         let (_, comment) = line.split_once('#')?;
         let after = &comment[comment.find("coding")? + "coding".len()..];
         let name = after.strip_prefix([':', '='])?.trim_start();
-        let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(name.len());
+        let end =
+            name.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(name.len());
         Some(name[..end].to_ascii_lowercase().replace('_', "-"))
     })
 }

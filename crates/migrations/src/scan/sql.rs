@@ -17,17 +17,48 @@ pub(crate) struct Statement {
 impl std::fmt::Display for Statement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let object = if self.object.is_empty() { String::new() } else { format!(" {}", self.object) };
-        if self.in_do { write!(f, "DO … {}{object}", self.verb) } else { write!(f, "{}{object}", self.verb) }
+        if self.in_do {
+            write!(f, "DO … {}{object}", self.verb)
+        } else {
+            write!(f, "{}{object}", self.verb)
+        }
     }
 }
 
 /// Objects that migrations own. Databases and roles are none: they belong to provisioning.
 const KINDS: [&str; 20] = [
-    "TABLE", "INDEX", "VIEW", "TYPE", "SCHEMA", "SEQUENCE", "FUNCTION", "PROCEDURE", "TRIGGER", "EXTENSION",
-    "POLICY", "DOMAIN", "RULE", "AGGREGATE", "COLLATION", "STATISTICS", "CAST", "OPERATOR", "CONVERSION", "TRANSFORM",
+    "TABLE",
+    "INDEX",
+    "VIEW",
+    "TYPE",
+    "SCHEMA",
+    "SEQUENCE",
+    "FUNCTION",
+    "PROCEDURE",
+    "TRIGGER",
+    "EXTENSION",
+    "POLICY",
+    "DOMAIN",
+    "RULE",
+    "AGGREGATE",
+    "COLLATION",
+    "STATISTICS",
+    "CAST",
+    "OPERATOR",
+    "CONVERSION",
+    "TRANSFORM",
 ];
 const MODIFIERS: [&str; 11] = [
-    "OR", "REPLACE", "UNLOGGED", "UNIQUE", "MATERIALIZED", "RECURSIVE", "FOREIGN", "CONSTRAINT", "EVENT", "GLOBAL",
+    "OR",
+    "REPLACE",
+    "UNLOGGED",
+    "UNIQUE",
+    "MATERIALIZED",
+    "RECURSIVE",
+    "FOREIGN",
+    "CONSTRAINT",
+    "EVENT",
+    "GLOBAL",
     "LOCAL",
 ];
 const AFTER_KIND: [&str; 5] = ["IF", "NOT", "EXISTS", "CONCURRENTLY", "ONLY"];
@@ -50,7 +81,9 @@ pub(crate) fn may_begin_ddl(text: &str) -> bool {
                 || after("DO").is_some_and(|rest| rest.trim_start().starts_with(['$', '\'', 'L', 'l']))
         }
         // Another statement, or a comment, may stand before the one that matters.
-        Some(b'-' | b'/') if start.starts_with("--") || start.starts_with("/*") => !statements(text).is_empty(),
+        Some(b'-' | b'/') if start.starts_with("--") || start.starts_with("/*") => {
+            !statements(text).is_empty()
+        }
         Some(b'b' | b'B') if after("BEGIN").is_some() => !statements(text).is_empty(),
         Some(b's' | b'S') if after("SET").is_some() => !statements(text).is_empty(),
         _ => false,
@@ -59,9 +92,9 @@ pub(crate) fn may_begin_ddl(text: &str) -> bool {
 
 /// Whether what follows a verb begins with a kind of object, or says nothing yet.
 fn names_a_kind(rest: &str) -> bool {
-    rest.split_whitespace().next().is_none_or(|word| {
-        KINDS.iter().chain(&MODIFIERS).any(|known| word.eq_ignore_ascii_case(known))
-    })
+    rest.split_whitespace()
+        .next()
+        .is_none_or(|word| KINDS.iter().chain(&MODIFIERS).any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 /// The statements of a text that change the schema.
@@ -138,7 +171,9 @@ impl<'a> Word<'a> {
 
     fn keyword(&self) -> Option<String> {
         match self {
-            Word::Plain(text) if text.bytes().all(|b| b.is_ascii_alphabetic()) => Some(text.to_ascii_uppercase()),
+            Word::Plain(text) if text.bytes().all(|b| b.is_ascii_alphabetic()) => {
+                Some(text.to_ascii_uppercase())
+            }
             _ => None,
         }
     }
@@ -236,10 +271,26 @@ mod tests {
     #[test]
     fn leaves_what_does_not() {
         for text in [
-            "", "SELECT 1", "INSERT INTO t VALUES ('CREATE TABLE x')", "CREATE TEMP TABLE t (a int)",
-            "CREATE DATABASE x", "CREATE ROLE r", "TRUNCATE t", "create a table for me", "ALTER ROLE r PASSWORD 'x'",
-            "ALTER TABLE t DISABLE TRIGGER ALL", "ALTER SEQUENCE s RESTART WITH 1", "DO $$ BEGIN PERFORM 1; END $$",
-            "drop", "'", "$", "$$", "\"", "DO", "CREATE TABLESPACE x", "CREATE VIRTUAL TABLE x",
+            "",
+            "SELECT 1",
+            "INSERT INTO t VALUES ('CREATE TABLE x')",
+            "CREATE TEMP TABLE t (a int)",
+            "CREATE DATABASE x",
+            "CREATE ROLE r",
+            "TRUNCATE t",
+            "create a table for me",
+            "ALTER ROLE r PASSWORD 'x'",
+            "ALTER TABLE t DISABLE TRIGGER ALL",
+            "ALTER SEQUENCE s RESTART WITH 1",
+            "DO $$ BEGIN PERFORM 1; END $$",
+            "drop",
+            "'",
+            "$",
+            "$$",
+            "\"",
+            "DO",
+            "CREATE TABLESPACE x",
+            "CREATE VIRTUAL TABLE x",
         ] {
             assert_eq!(shown(text), "", "{text}");
         }

@@ -8,12 +8,26 @@ use super::roles::last_name;
 
 /// Exceptions that a failing statement raises.
 const RAISED: [&str; 16] = [
-    "Exception", "BaseException", "SQLAlchemyError", "DBAPIError", "DatabaseError", "OperationalError",
-    "ProgrammingError", "InternalError", "IntegrityError", "Error", "PostgresError", "DuplicateTable",
-    "DuplicateColumn", "DuplicateObject", "DuplicateTableError", "DuplicateObjectError",
+    "Exception",
+    "BaseException",
+    "SQLAlchemyError",
+    "DBAPIError",
+    "DatabaseError",
+    "OperationalError",
+    "ProgrammingError",
+    "InternalError",
+    "IntegrityError",
+    "Error",
+    "PostgresError",
+    "DuplicateTable",
+    "DuplicateColumn",
+    "DuplicateObject",
+    "DuplicateTableError",
+    "DuplicateObjectError",
 ];
-/// Calls that end the program, the request or the test.
-const ENDINGS: [&str; 8] = ["exit", "_exit", "abort", "fail", "quit", "Exit", "HTTPException", "die"];
+/// Calls that end the program, the request or the test, or that keep the failure for later.
+const ENDINGS: [&str; 11] =
+    ["exit", "_exit", "abort", "fail", "quit", "Exit", "die", "append", "add", "extend", "set_exception"];
 
 /// The handler of a `try` that hides a failed statement of its body.
 pub(super) fn of_try(attempt: &ast::StmtTry) -> Option<Swallow> {
@@ -40,7 +54,9 @@ fn catches(kind: &Expr) -> bool {
 /// Whether a handler does nothing that anybody would notice but write a log.
 fn hides(body: &[Stmt]) -> bool {
     body.iter().all(|stmt| match stmt {
-        Stmt::Pass(_) | Stmt::Continue(_) | Stmt::Break(_) | Stmt::Assign(_) | Stmt::AugAssign(_) => true,
+        Stmt::Pass(_) | Stmt::Continue(_) | Stmt::Break(_) => true,
+        // `message = str(e)` is for the log; `ok = False` and `failed += 1` are for somebody.
+        Stmt::Assign(assign) => !assign.value.is_literal_expr(),
         Stmt::Expr(expression) => !ends(&expression.value),
         // `return False` tells the caller; `return` and `return None` tell nobody.
         Stmt::Return(stmt) => stmt.value.as_deref().is_none_or(Expr::is_none_literal_expr),

@@ -21,13 +21,43 @@ const STATEMENTS_MAX: usize = 512;
 
 /// Methods of a string or a list whose result holds the same statements.
 const KEEPS: [&str; 16] = [
-    "format", "strip", "lstrip", "rstrip", "replace", "dedent", "upper", "lower", "splitlines", "split", "items",
-    "values", "keys", "copy", "bindparams", "execution_options",
+    "format",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "replace",
+    "dedent",
+    "upper",
+    "lower",
+    "splitlines",
+    "split",
+    "items",
+    "values",
+    "keys",
+    "copy",
+    "bindparams",
+    "execution_options",
 ];
 /// Functions that hand on the statements of their arguments.
 const WRAPS: [&str; 18] = [
-    "text", "DDL", "SQL", "Composed", "dedent", "cleandoc", "str", "list", "tuple", "set", "sorted", "reversed",
-    "enumerate", "zip", "iter", "chain", "TextClause", "literal_column",
+    "text",
+    "DDL",
+    "SQL",
+    "Composed",
+    "dedent",
+    "cleandoc",
+    "str",
+    "list",
+    "tuple",
+    "set",
+    "sorted",
+    "reversed",
+    "enumerate",
+    "zip",
+    "iter",
+    "chain",
+    "TextClause",
+    "literal_column",
 ];
 
 /// Evaluates expressions of one file.
@@ -69,7 +99,8 @@ impl<'a> Reader<'_, '_, 'a> {
                     item.key.iter().for_each(|key| self.read(key, scope, depth + 1));
                 }
             }
-            Expr::ListComp(ast::ExprListComp { elt, .. }) | Expr::Generator(ast::ExprGenerator { elt, .. }) => {
+            Expr::ListComp(ast::ExprListComp { elt, .. })
+            | Expr::Generator(ast::ExprGenerator { elt, .. }) => {
                 self.read(elt, scope, depth + 1);
             }
             Expr::Starred(ast::ExprStarred { value, .. })
@@ -213,7 +244,9 @@ impl<'a> Reader<'_, '_, 'a> {
         let class = match &*attribute.value {
             Expr::Name(name) if is_self(name.id.as_str()) => names.class_of(scope),
             Expr::Name(name) => match names.lookup(scope, name.id.as_str()).0.last() {
-                Some(Origin::Scope(id)) if names.walk.scopes[*id as usize].kind == ScopeKind::Class => Some(*id),
+                Some(Origin::Scope(id)) if names.walk.scopes[*id as usize].kind == ScopeKind::Class => {
+                    Some(*id)
+                }
                 _ => None,
             },
             _ => None,
@@ -241,7 +274,9 @@ impl<'a> Reader<'_, '_, 'a> {
                 self.all(&call.arguments.args, scope, depth);
                 self.read(&attribute.value, scope, depth + 1);
             }
-            Expr::Attribute(attribute) if KEEPS.contains(&name) => self.read(&attribute.value, scope, depth + 1),
+            Expr::Attribute(attribute) if KEEPS.contains(&name) => {
+                self.read(&attribute.value, scope, depth + 1)
+            }
             callee => self.result(callee, scope),
         }
     }

@@ -63,7 +63,8 @@ fn markdown(file: &Path, rule: &'static str, group: &[&Finding], language: Langu
     let _ = write!(out, "\n## {}\n\n{}\n", say(text::scan::TICKET_WHY), say(why(rule)));
     if let Some(mend) = &first.mend {
         let _ = write!(out, "\n## {}\n\n", say(text::scan::TICKET_DO));
-        let mut mends: Vec<String> = group.iter().filter_map(|f| f.mend.as_ref()).map(|m| m.say(language)).collect();
+        let mut mends: Vec<String> =
+            group.iter().filter_map(|f| f.mend.as_ref()).map(|m| m.say(language)).collect();
         mends.dedup();
         if mends.is_empty() {
             mends.push(mend.say(language));

@@ -32,7 +32,8 @@ impl Tree {
     /// Adds the next module; the last of its parts is its name.
     pub fn add(&mut self, parts: &[String]) {
         let module = self.home.len();
-        let (name, folders) = parts.split_last().map_or(("", parts), |(name, folders)| (name.as_str(), folders));
+        let (name, folders) =
+            parts.split_last().map_or(("", parts), |(name, folders)| (name.as_str(), folders));
         let home = folders.iter().fold(ROOT, |folder, part| self.child_or_new(folder, part));
         self.home.push(home);
         let place = if name == "__init__" { home } else { self.child_or_new(home, name) };
@@ -75,7 +76,8 @@ impl Tree {
     fn find(&self, from: usize, level: u32, dotted: &str) -> Option<Id> {
         let home = self.home[from];
         if level > 0 {
-            let base = (1..level).try_fold(home, |folder, _| (folder != ROOT).then(|| self.folders[folder].parent))?;
+            let base = (1..level)
+                .try_fold(home, |folder, _| (folder != ROOT).then(|| self.folders[folder].parent))?;
             return self.below(base, dotted);
         }
         // Any folder above may be on the path: the project's own first, the nearest last.
@@ -105,7 +107,9 @@ mod tests {
     #[test]
     fn finds_modules_as_python_does() {
         let mut tree = Tree::new();
-        for path in ["app/__init__", "app/db", "app/api/users", "back/core/x", "back/core/y", "src/lib/z", "app"] {
+        for path in
+            ["app/__init__", "app/db", "app/api/users", "back/core/x", "back/core/y", "src/lib/z", "app"]
+        {
             tree.add(&path.split('/').map(str::to_owned).collect::<Vec<_>>());
         }
         assert_eq!(tree.module(2, 0, "app"), Some(0));

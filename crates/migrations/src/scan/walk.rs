@@ -330,14 +330,18 @@ impl<'a> Walk<'a> {
                     self.assign(target, &assign.value);
                 }
             }
-            Stmt::AnnAssign(ast::StmtAnnAssign { target, value: Some(value), .. }) => self.assign(target, value),
+            Stmt::AnnAssign(ast::StmtAnnAssign { target, value: Some(value), .. }) => {
+                self.assign(target, value)
+            }
             Stmt::AugAssign(assign) => {
                 if let Expr::Name(name) = &*assign.target {
                     self.bind(name.id.as_str(), Origin::Value(&assign.value));
                 }
             }
             Stmt::For(each) => self.iterate(&each.target, &each.iter),
-            Stmt::Return(ast::StmtReturn { value: Some(value), .. }) => self.returns.push((self.scope, value)),
+            Stmt::Return(ast::StmtReturn { value: Some(value), .. }) => {
+                self.returns.push((self.scope, value))
+            }
             _ => {}
         }
         walk_stmt(self, stmt);

@@ -103,7 +103,9 @@ fn without_secrets(source: String, file: &Path, report: &Report) -> String {
         return source;
     }
     let lines = source.lines().enumerate();
-    lines.map(|(at, line)| if hidden.contains(&(at + 1)) { NOT_SHOWN } else { line }.to_owned() + "\n").collect()
+    lines
+        .map(|(at, line)| if hidden.contains(&(at + 1)) { NOT_SHOWN } else { line }.to_owned() + "\n")
+        .collect()
 }
 
 fn allowed_json(allowed: &Allowed, language: Language) -> Vec<Value> {
