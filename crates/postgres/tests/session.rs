@@ -152,6 +152,8 @@ async fn ends(cluster: &TemporaryCluster) {
     let watcher = admin(cluster).await;
     let session = connect(&cluster.loopback()).await;
     let pid: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    // The statement is closed in the background, and that answer would swallow the last words.
+    session.batch_execute("").await.unwrap();
     watcher.query_one("SELECT pg_terminate_backend($1, 5000)", &[&pid]).await.unwrap();
     let error = session.query("SELECT 1", &[]).await.unwrap_err();
     let failure = session.failure(say::GREETING.with("server", "x"), &error).await;
