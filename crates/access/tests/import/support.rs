@@ -7,7 +7,7 @@ use obyra_access::{
     Imported, Observed, Order, Patience, Plan, Policy, Target, apply, import, observe, plan, target_of,
 };
 use obyra_evidence::Quiet;
-use obyra_postgres::cluster::{TemporaryCluster, for_tests};
+use obyra_postgres::cluster::{TemporaryCluster, for_tests_version};
 use obyra_postgres::{Conninfo, Limits, Session};
 
 /// A cluster with one database of its own.
@@ -19,7 +19,12 @@ pub struct Database {
 impl Database {
     /// An empty database on a new cluster.
     pub async fn empty() -> Database {
-        let cluster = for_tests().await;
+        Database::on(16).await
+    }
+
+    /// The same on another version.
+    pub async fn on(major: u32) -> Database {
+        let cluster = for_tests_version(major).await;
         let maintenance = session(&cluster.admin()).await;
         maintenance.batch_execute("CREATE DATABASE shop").await.unwrap();
         let admin = session(&cluster.admin().with_database("shop")).await;
