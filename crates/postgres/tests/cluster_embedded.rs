@@ -12,8 +12,8 @@ use std::{fs, process};
 
 use obyra_evidence::{Exit, Quiet};
 use obyra_postgres::cluster::{
-    Embedded, EmbeddedSpec, Installation, Purpose, State, installation_for_tests,
-    installation_for_tests_version, reachable_dir,
+    Embedded, EmbeddedSpec, Purpose, State, installation_for_tests, installation_for_tests_version,
+    reachable_dir,
 };
 use obyra_postgres::{Conninfo, Limits, Result, Session};
 use rustix::process::{Pid, Signal, kill_process};

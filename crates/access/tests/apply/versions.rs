@@ -86,3 +86,25 @@ async fn memberships_mean_what_the_version_makes_of_them() {
         assert!(world.try_as("obyra_migrate", "DROP TABLE app.t").await.is_err());
     }
 }
+
+/// What the version cannot say is told; `ALL` means the same everywhere.
+#[tokio::test]
+async fn what_a_version_cannot_say_is_told() {
+    for major in [14, 16, 17] {
+        let world = world(major, Admin::Superuser).await;
+        let more = "\"table app.order\" = { obyra_app = [\"ALL\"] }\n\
+                    [roles.visitor]\nmember_of = [{ role = \"obyra_app\", set = false }]\n";
+        world.model().await;
+        let plan = world.converge(&model_with("authoritative", more)).await;
+        assert_eq!(finds(&plan, "access.set-false-unknown"), major < 16, "{major}");
+        let sets = world.try_as("visitor", "SET ROLE obyra_app").await.is_ok();
+        assert_eq!(sets, major < 16, "{major}");
+        let all = "SELECT string_agg(privilege_type, ', ' ORDER BY privilege_type) FROM aclexplode((SELECT relacl FROM pg_class \
+                   WHERE oid = 'app.\"order\"'::regclass)) WHERE grantee = 'obyra_app'::regrole";
+        assert_eq!(
+            world.one(all).await,
+            "DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE",
+            "{major}"
+        );
+    }
+}
