@@ -70,7 +70,7 @@ async fn a_configured_folder_is_taken_or_refused() {
 }
 
 #[tokio::test]
-async fn only_one_major_version_can_be_fetched() {
+async fn a_version_without_a_download_is_told_so() {
     let cache = open_folder();
     let search = Search { bin_dir: None, cache: cache.path().into(), major: 99 };
     let failure = Installation::find_or_fetch(&search, &Quiet).await.unwrap_err();
