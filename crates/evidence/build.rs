@@ -75,6 +75,8 @@ fn compare(english: &Catalogue, spanish: &Catalogue) -> Vec<String> {
     complaints
 }
 
+/// The names in `{name}` and `{name|one|many}`.
 fn fields(sentence: &str) -> BTreeSet<&str> {
-    sentence.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name)).collect()
+    let insides = sentence.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    insides.filter_map(|(inside, _)| inside.split('|').next()).collect()
 }

@@ -112,7 +112,8 @@ impl Serialize for Message {
     }
 }
 
-/// Replaces each `{name}` by its field; a field that was not given stays visible as `{name}`.
+/// Replaces each `{name}` by its field, and each `{name|one|many}` by the word that goes with the
+/// number in it: `{count} {count|step|steps}`. A field that was not given stays visible as `{name}`.
 fn fill(sentence: &str, fields: &BTreeMap<&'static str, String>) -> String {
     let mut out = String::with_capacity(sentence.len() + 32);
     let mut rest = sentence;
@@ -123,8 +124,14 @@ fn fill(sentence: &str, fields: &BTreeMap<&'static str, String>) -> String {
             rest = after;
             break;
         };
+        let (name, words) = name.split_once('|').map_or((name, None), |(name, words)| (name, Some(words)));
         match fields.get(name) {
-            Some(value) => out.push_str(value),
+            Some(value) => out.push_str(words.and_then(|w| w.split_once('|')).map_or(
+                value,
+                |(one, many)| {
+                    if value == "1" { one } else { many }
+                },
+            )),
             None => {
                 debug_assert!(false, "no field {name} for: {sentence}");
                 out.push('{');
@@ -136,4 +143,22 @@ fn fill(sentence: &str, fields: &BTreeMap<&'static str, String>) -> String {
     }
     out.push_str(rest);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+
+    #[test]
+    fn a_word_goes_with_its_number() {
+        let say = |count: &str| {
+            fill(
+                "{count} {count|step|steps} of {room}",
+                &[("count", count.into()), ("room", "a".into())].into(),
+            )
+        };
+        assert_eq!(say("1"), "1 step of a");
+        assert_eq!(say("0"), "0 steps of a");
+        assert_eq!(say("21"), "21 steps of a");
+    }
 }
