@@ -16,6 +16,7 @@ pub(crate) mod implied;
 mod memberships;
 mod objects;
 mod owners;
+mod powers;
 mod retired;
 mod role_settings;
 mod roles;
@@ -82,6 +83,7 @@ fn finish(context: &Context<'_>, drafts: Drafts) -> Plan {
     let (self_grants, missing) = memberships::self_grants(context, &needed);
     steps.extend(self_grants);
     findings.extend(missing);
+    findings.extend(powers::lacking(context, &steps));
     for step in &mut steps {
         step.acts_for.sort();
         step.acts_for.dedup();

@@ -230,11 +230,14 @@ pub(crate) fn self_grants(context: &Context<'_>, needed: &[String]) -> (Vec<Step
             steps.push(Step::new(Phase::SelfGrants, reason, subject).risk(Risk::AddsAccess).sql(statement));
         } else {
             let message = text::access::GRANT_NEEDED.with("admin", &my_name).with("role", name);
-            let sql = statement.replace("CURRENT_USER", &context.grantee(me));
-            findings.push(
-                Finding::new(Severity::Error, subject, message)
-                    .mended_by(text::access::MEND_RUN_AS_ADMIN.with("sql", sql)),
-            );
+            // Nobody is told to hand out a superuser.
+            let mend = if context.role(oid).is_some_and(|role| role.superuser) {
+                text::access::MEND_SUPERUSER_OWNS.with("role", name)
+            } else {
+                let sql = statement.replace("CURRENT_USER", &context.grantee(me));
+                text::access::MEND_RUN_AS_ADMIN.with("sql", sql)
+            };
+            findings.push(Finding::new(Severity::Error, subject, message).mended_by(mend));
         }
     }
     (steps, findings)
@@ -266,7 +269,7 @@ pub(crate) fn may_act_for(context: &Context<'_>, role: Oid) -> bool {
 }
 
 /// Whether the connected role may grant a role to itself.
-fn may_grant(context: &Context<'_>, role: Oid) -> bool {
+pub(crate) fn may_grant(context: &Context<'_>, role: Oid) -> bool {
     let me = context.me();
     let createrole = context.role(context.me()).is_some_and(|r| r.createrole);
     match context.role(role) {

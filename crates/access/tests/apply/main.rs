@@ -7,6 +7,7 @@ mod conflicts;
 mod hazards;
 mod model;
 mod modes;
+mod powers;
 mod rows;
 mod support;
 mod versions;
