@@ -96,6 +96,19 @@ async fn refusing(code: &'static str, words: &'static str) -> u16 {
     port
 }
 
+/// Something else listens on the port.
+async fn web_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _ = client.read(&mut [0; 512]).await;
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    port
+}
+
 async fn connect(ports: &[u16], attrs: &str) -> Result<Session, Failure> {
     let hosts = vec!["127.0.0.1"; ports.len()].join(",");
     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
@@ -127,6 +140,13 @@ async fn an_old_server_is_refused() {
     let failure = connect(&[server(OLD).await], "any").await.unwrap_err();
     assert_eq!(failure.what.code(), say::TOO_OLD);
     assert_eq!(failure.what.fields()["version"], "13.16");
+}
+
+#[tokio::test]
+async fn another_program_on_the_port_is_named_as_such() {
+    let failure = connect(&[web_server().await], "any").await.unwrap_err();
+    assert_eq!(failure.what.code(), say::NOT_POSTGRESQL);
+    assert!(failure.mend.is_some());
 }
 
 #[tokio::test]

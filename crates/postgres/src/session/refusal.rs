@@ -84,6 +84,10 @@ fn by_network(attempt: &Attempt<'_>, error: &std::io::Error) -> Refusal {
         ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
             Failure::new(say::HUNG_UP.with("server", server)).mended_by(say::MEND_SERVER_RESTART)
         }
+        // The driver cannot read the answer as a message of the protocol.
+        ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::Other => {
+            Failure::new(say::NOT_POSTGRESQL.with("server", server)).mended_by(say::MEND_NOT_POSTGRESQL)
+        }
         _ => Failure::new(say::UNREACHABLE.with("server", server)),
     };
     Refusal::other(failure.because(error))
