@@ -65,12 +65,20 @@ pub(crate) fn in_order(findings: Vec<Finding>) -> Vec<Finding> {
     kept
 }
 
+fn whole_file(finding: &Finding) -> bool {
+    let named =
+        finding.place.as_ref().is_some_and(|place| place.file.as_os_str() == finding.subject.as_str());
+    named || finding.message.fields().get("file") == Some(&finding.subject)
+}
+
 /// One line for each finding: place, subject, what, and what mends it.
 fn listed(findings: &[Finding], language: Language) -> String {
     let line = |finding: &Finding| {
         let place = finding.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        // What is wrong with the file as a whole names the file itself.
+        let subject = if whole_file(finding) { String::new() } else { format!("{}: ", finding.subject) };
         let mend = finding.mend.as_ref().map(|mend| format!("; {}", mend.say(language))).unwrap_or_default();
-        format!("{place}{}: {}{mend}", finding.subject, finding.message.say(language))
+        format!("{place}{subject}{}{mend}", finding.message.say(language))
     };
     findings.iter().map(line).collect::<Vec<_>>().join("\n")
 }
