@@ -98,8 +98,9 @@ impl<'a> Opened<'a> {
                 text::cli::ROLE_UNKNOWN.with("role", role).with("environment", self.name()),
             ));
         }
-        let password = self.credentials.required(role)?;
-        Ok(self.admin().await?.with_role(role, Some(password)))
+        // A server that is down is the first thing to mend: without it there are no passwords yet either.
+        let admin = self.admin().await?;
+        Ok(admin.with_role(role, Some(self.credentials.required(role)?)))
     }
 
     /// The access room's view of the environment.

@@ -26,6 +26,22 @@ const NOT_EVERYWHERE: [LineId; 7] = [
     LineId::AnonymisedCopies,
 ];
 
+/// Lines that a file asks for by having a section. A team that writes no `[migrations]` is not asked
+/// for its Alembic revisions, and the line says so instead of failing for ever.
+const SECTION_OF: [(LineId, &str); 11] = [
+    (LineId::Migrations, "migrations"),
+    (LineId::AtHead, "migrations"),
+    (LineId::UpgradeGate, "migrations"),
+    (LineId::DowngradeGate, "migrations"),
+    (LineId::RuntimeHelpers, "migrations"),
+    (LineId::Seeds, "seeds"),
+    (LineId::IdempotentSeeds, "seeds"),
+    (LineId::Backups, "backup"),
+    (LineId::Monitoring, "monitor"),
+    (LineId::Emergency, "runbook"),
+    (LineId::Runbook, "runbook"),
+];
+
 /// Gathers the facts of an environment. A database that cannot be reached is a failure, not a fact.
 pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
     let planned = Planned::of(opened).await?;
@@ -51,6 +67,14 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
         runbook_observe::document(&opened.strategy.folder.join(&opened.environment.runbook.document));
     for (line, fact) in runbook_plan::facts(&opened.environment.runbook, &document) {
         tell(line, fact);
+    }
+    for (line, section) in SECTION_OF {
+        if !opened.environment.declares(section) {
+            tell(line, Fact::NotAsked);
+        }
+    }
+    if opened.environment.access.roles.values().all(|role| role.rotate.is_none()) {
+        tell(LineId::Rotation, Fact::NotAsked);
     }
     Ok(facts)
 }

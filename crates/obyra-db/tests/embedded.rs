@@ -43,3 +43,28 @@ fn dev_may_lose_its_data_and_nothing_else_may() {
     dev.run(&["up", "dev", "--recreate", "--yes"]);
     dev.sql("SELECT * FROM by_hand").ends(1);
 }
+
+#[test]
+fn a_team_without_python() {
+    let dev = Dev(project::Project::empty());
+    dev.run(&["init", "--template", "minimal"]).ends(0);
+    // What the file has no section for is not asked, and says so.
+    dev.run(&["up", "dev", "--yes"]).ends(2).says("the strategy does not ask for it here").hides("FAIL");
+    dev.0.write("schema.sql", "CREATE TABLE products (id serial PRIMARY KEY, name text);");
+    let psql = ["exec", "dev", "--as", "app_migrate", "--", "psql", "-X", "-q", "-1", "-f", "schema.sql"];
+    dev.run(&psql).ends(0);
+    dev.run(&[
+        "exec",
+        "dev",
+        "--as",
+        "app",
+        "--",
+        "psql",
+        "-X",
+        "-c",
+        "INSERT INTO products VALUES (1, 'x')",
+    ])
+    .ends(0);
+    dev.run(&["plan", "dev"]).ends(0);
+    dev.run(&["status", "dev"]).ends(0).hides("unknown");
+}

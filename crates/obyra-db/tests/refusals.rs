@@ -19,7 +19,8 @@ fn no_file() {
 
 #[test]
 fn an_empty_file() {
-    Project::with("").run(&["plan", "dev"]).ends(64).says("obyra-db.toml");
+    let run = Project::with("").run(&["plan", "dev"]).ends(64).says("1 mistake in").says("is empty");
+    assert_eq!(run.stderr.matches("obyra-db.toml").count(), 4, "each sentence names it once: {}", run.stderr);
 }
 
 #[test]
@@ -53,6 +54,25 @@ fn a_server_that_is_down() {
     let mut project = Project::with(REMOTE);
     project.set("ADMIN_URL", "postgresql://admin:geheim@127.0.0.1:1/obyra");
     project.run(&["plan", "production"]).ends(1).says("127.0.0.1").hides("geheim");
+}
+
+#[test]
+fn an_embedded_server_that_is_down() {
+    let project = Project::empty();
+    project.run(&["init"]).ends(0);
+    let verbs: [&[&str]; 4] = [
+        &["plan", "dev"],
+        &["seed", "apply", "dev"],
+        &["migrate", "status", "dev"],
+        &["url", "dev", "--as", "obyra_app"],
+    ];
+    for verb in verbs {
+        project
+            .run(verb)
+            .ends(1)
+            .says("the embedded PostgreSQL of dev is not running")
+            .says("obyra-db up dev");
+    }
 }
 
 #[test]

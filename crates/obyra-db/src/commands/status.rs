@@ -86,9 +86,14 @@ async fn observe(opened: &Opened<'_>, lines: &mut Vec<Line>) {
             text::cli::STATUS_DRIFT.with("changes", changes).with("environment", opened.name()),
         ),
     }
-    match migrations(opened, &planned.session).await {
-        Ok((mark, message)) => tell(mark, message),
-        Err(failure) => tell(Mark::Unknown, text::cli::FACT_UNREADABLE.with("why", &failure)),
+    if opened.environment.declares("migrations") {
+        match migrations(opened, &planned.session).await {
+            Ok((mark, message)) => tell(mark, message),
+            Err(failure) => tell(Mark::Unknown, text::cli::FACT_UNREADABLE.with("why", &failure)),
+        }
+    }
+    if !opened.environment.declares("seeds") {
+        return;
     }
     match seed::observe(opened, &planned.session).await {
         Ok((seeds, plan)) if plan.is_in_order() => {
