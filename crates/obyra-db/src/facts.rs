@@ -28,7 +28,8 @@ const NOT_EVERYWHERE: [LineId; 7] = [
 
 /// Lines that a file asks for by having a section. A team that writes no `[migrations]` is not asked
 /// for its Alembic revisions, and the line says so instead of failing for ever.
-const SECTION_OF: [(LineId, &str); 11] = [
+/// Backups, monitoring and a plan for emergencies are asked of everybody.
+const SECTION_OF: [(LineId, &str); 7] = [
     (LineId::Migrations, "migrations"),
     (LineId::AtHead, "migrations"),
     (LineId::UpgradeGate, "migrations"),
@@ -36,10 +37,6 @@ const SECTION_OF: [(LineId, &str); 11] = [
     (LineId::RuntimeHelpers, "migrations"),
     (LineId::Seeds, "seeds"),
     (LineId::IdempotentSeeds, "seeds"),
-    (LineId::Backups, "backup"),
-    (LineId::Monitoring, "monitor"),
-    (LineId::Emergency, "runbook"),
-    (LineId::Runbook, "runbook"),
 ];
 
 /// Gathers the facts of an environment. A database that cannot be reached is a failure, not a fact.
