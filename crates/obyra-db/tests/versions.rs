@@ -82,7 +82,9 @@ async fn production_reaches_the_checklist_on_the_oldest_and_the_newest() {
         for administrator in ["postgres", "master"] {
             let (cluster, project) = production(major, administrator).await;
             project.run(&["up", "production", "--yes"]).ends(2).says("isolate_organizations").says("[roles]");
-            project.run(&["plan", "production"]).ends(0);
+            // Nothing is left to apply; an open schema that only a superuser can close stays drift.
+            let open = (major, administrator) == (14, "master");
+            project.run(&["plan", "production"]).ends(if open { 2 } else { 0 }).says("nothing to change");
             project.run(&["migrate", "status", "production"]).ends(0);
             project.run(&["seed", "status", "production"]).ends(0);
             project.run(&["evidence", "verify"]).ends(0);
@@ -100,7 +102,7 @@ async fn production_reaches_the_checklist_on_the_oldest_and_the_newest() {
 
             let checked = project.run(&["check", "production"]).ends(2);
             let told = "everybody may create objects in the schema public";
-            if (major, administrator) == (14, "master") {
+            if open {
                 checked.says(told).says("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
             } else {
                 checked.hides(told);
