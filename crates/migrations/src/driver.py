@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -347,7 +348,15 @@ class Upgrade:
 
     def steps(self, heads, context):
         """Alembic's `fn`. The version row is written, and `applied` called, between two of its yields."""
-        steps = self.script._upgrade_revs(self.to, heads)
+        for step in self.plan(heads, context):
+            self.driver.stage, self.driver.revision = "revision", step.revision.revision
+            self.channel.send("begin", revision=step.revision.revision)
+            self.began = time.monotonic()
+            yield step
+        self.driver.stage, self.driver.revision = "environment", None
+
+    def plan(self, heads, context):
+        steps = list(self.script._upgrade_revs(self.to, heads))
         self.hold(
             context.connection,
             "planned",
@@ -356,20 +365,17 @@ class Upgrade:
             version_table=context.version_table,
             version_table_schema=context.version_table_schema,
             per_migration=context._transaction_per_migration,
+            **self.more_about(steps),
         )
-        for step in steps:
-            self.driver.stage, self.driver.revision = "revision", step.revision.revision
-            self.channel.send("begin", revision=step.revision.revision)
-            self.began = time.monotonic()
-            yield step
-        self.driver.stage, self.driver.revision = "environment", None
+        return steps
 
-    phase = "applied"
+    def more_about(self, steps):
+        return {}
 
     def applied(self, ctx, step, heads, run_args):
         seconds = time.monotonic() - self.began
         self.transaction["committed"] = False
-        self.hold(ctx.connection, self.phase, revision=step.up_revision_id, seconds=seconds)
+        self.hold(ctx.connection, "applied", revision=step.up_revision_id, seconds=seconds)
 
     def committing(self, connection):
         """SQLAlchemy is about to send COMMIT, whoever asked for it."""

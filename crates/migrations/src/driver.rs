@@ -24,8 +24,8 @@ use self::output::Output;
 pub(crate) use self::protocol::Replay;
 use self::protocol::{Answer, Event, Request, Setup};
 pub use self::protocol::{
-    Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Models, Network, Phase,
-    Planned, Revision, Said, Stage, Statement, Transaction, Trip,
+    Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Look, Models, Network, Passed,
+    Phase, Planned, Revision, Said, Stage, Statement, Transaction, Trip,
 };
 use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;
@@ -91,15 +91,14 @@ pub trait Attend: Send {
         async { Ok(()) }
     }
 
-    /// A part of a round trip has run.
-    fn tripped(
-        &mut self,
-        connection: &mut DriverConnection<'_>,
-        phase: Phase,
-        trip: &Trip,
-    ) -> impl Future<Output = Result<()>> + Send {
-        let _ = (connection, phase, trip);
-        async { Ok(()) }
+    /// A revision has run in a replay. The driver does not wait.
+    fn passed(&mut self, passed: Passed) {
+        let _ = passed;
+    }
+
+    /// A part of a round trip has run. The driver does not wait.
+    fn tripped(&mut self, phase: Phase, trip: Trip) {
+        let _ = (phase, trip);
     }
 
     /// A statement is about to be sent. The driver does not wait.
@@ -283,31 +282,16 @@ impl Driver {
                     }
                 },
             };
-            let event = match event {
-                Event::Statement(statement) => {
-                    attend.statement(statement);
-                    continue;
-                }
-                Event::Network(network) => {
-                    attend.network(network);
-                    continue;
-                }
-                Event::HiddenGroup { place } => {
-                    attend.hidden_group(place);
-                    continue;
-                }
-                Event::Models(models) => {
-                    attend.models(models);
-                    continue;
-                }
-                Event::Begin { revision } => {
-                    attend.begin(&revision);
-                    deadline = next();
-                    continue;
-                }
+            match event {
                 Event::Done { transaction } => return Ok(transaction),
                 Event::Failed(complaint) => return Err(UpgradeError::Complaint(complaint)),
-                held => held,
+                _ => {}
+            }
+            // What a loop without an end sends is no sign of life.
+            let alive = !matches!(event, Event::Statement(_) | Event::Network(_));
+            let Some(event) = told(event, attend) else {
+                deadline = if alive { next() } else { deadline };
+                continue;
             };
             if let Err(failure) = self.held(&event, attend).await {
                 self.abort(&failure).await;
@@ -328,9 +312,6 @@ impl Driver {
             Event::Planned(planned) => attend.planned(&mut connection, planned).await,
             Event::Applied(applied) => attend.applied(&mut connection, applied).await,
             Event::Committing { autocommit } => attend.committing(&mut connection, *autocommit).await,
-            Event::Again(trip) => attend.tripped(&mut connection, Phase::Again, trip).await,
-            Event::Reversed(trip) => attend.tripped(&mut connection, Phase::Reversed, trip).await,
-            Event::Repeated(trip) => attend.tripped(&mut connection, Phase::Repeated, trip).await,
             other => Err(unexpected(other)),
         }
     }
@@ -424,6 +405,23 @@ impl DriverConnection<'_> {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// Passes on what the driver tells without waiting; returns what it waits for.
+fn told(event: Event, attend: &mut impl Attend) -> Option<Event> {
+    match event {
+        Event::Statement(statement) => attend.statement(statement),
+        Event::Network(network) => attend.network(network),
+        Event::HiddenGroup { place } => attend.hidden_group(place),
+        Event::Models(models) => attend.models(models),
+        Event::Begin { revision } => attend.begin(&revision),
+        Event::Passed(passed) => attend.passed(passed),
+        Event::Again(trip) => attend.tripped(Phase::Again, trip),
+        Event::Reversed(trip) => attend.tripped(Phase::Reversed, trip),
+        Event::Repeated(trip) => attend.tripped(Phase::Repeated, trip),
+        held => return Some(held),
+    }
+    None
 }
 
 fn setup(work: &Workplace<'_>) -> Result<Setup> {

@@ -22,7 +22,7 @@ use std::path::Path;
 
 use obyra_evidence::{Finding, Place, Progress, Severity};
 use obyra_postgres::Result;
-use obyra_postgres::cluster::Installation;
+use obyra_postgres::cluster::Search;
 use serde::Serialize;
 
 pub use self::branch::Scope;
@@ -30,16 +30,21 @@ use self::course::Course;
 pub use self::stage::Site;
 pub use self::start::{Start, sizes};
 use crate::driver::Workplace;
+use crate::{Policy, PythonEnvironment, PythonSearch};
 
 /// What is to be gated, and on what.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// The policy, the project, its Python; without a target, since the gate brings its own.
-    pub work: Workplace<'a>,
-    /// PostgreSQL's programs, of the environment's version.
-    pub installation: &'a Installation,
-    /// The folder of downloads.
-    pub cache: &'a Path,
+    /// The migrations' section of the strategy.
+    pub policy: &'a Policy,
+    /// The folder of the strategy file.
+    pub project: &'a Path,
+    /// Where the application's Python is.
+    pub python: &'a PythonSearch,
+    /// Where PostgreSQL's programs are, of the environment's version.
+    pub postgres: &'a Search,
+    /// Environment variables that the application must not see: the administrator's connection.
+    pub hidden_variables: &'a [String],
     /// The database's name in the environment.
     pub database: &'a str,
     /// The strategy's schemas in it, the application's first: where the models' tables are looked for.
@@ -165,6 +170,13 @@ pub async fn gate(order: &Order<'_>, site: &mut impl Site, progress: &dyn Progre
         course.from_start(site).await?;
     }
     Ok(course.report())
+}
+
+impl<'a> Order<'a> {
+    fn workplace(&self, python: &'a PythonEnvironment) -> Workplace<'a> {
+        let Order { policy, project, hidden_variables, .. } = *self;
+        Workplace { policy, project, python, target: None, hidden_variables }
+    }
 }
 
 impl Report {

@@ -51,12 +51,16 @@ impl<'a> Opened<'a> {
 
     /// The PostgreSQL programs, found or fetched.
     pub async fn installation(&self) -> Result<Installation, Failure> {
-        let search = Search {
+        Installation::find_or_fetch(&self.postgres_search()?, &self.invocation.progress()).await
+    }
+
+    /// Where the PostgreSQL programs are looked for.
+    pub fn postgres_search(&self) -> Result<Search, Failure> {
+        Ok(Search {
             bin_dir: self.environment.bin_dir.clone(),
             cache: self.invocation.cache()?,
             major: self.environment.postgres_major,
-        };
-        Installation::find_or_fetch(&search, &self.invocation.progress()).await
+        })
     }
 
     /// The administrator's connection.

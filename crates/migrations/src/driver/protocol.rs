@@ -93,6 +93,7 @@ pub(crate) enum Event {
     HiddenGroup {
         place: Option<Line>,
     },
+    Passed(Passed),
     Again(Trip),
     Reversed(Trip),
     Repeated(Trip),
@@ -132,13 +133,16 @@ pub enum Phase {
     Repeated,
 }
 
-/// A part of a round trip has run; the transaction is still open.
+/// A part of a round trip has run; the replay goes on.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Trip {
     /// The revision.
     pub revision: String,
     /// How long its own code took.
     pub seconds: f64,
+    /// What changed, if it ran.
+    #[serde(default)]
+    pub look: Option<Look>,
     /// What it raised.
     #[serde(default)]
     pub failed: Option<Complaint>,
@@ -238,6 +242,34 @@ pub struct Planned {
     pub version_table_schema: Option<String>,
     /// Each revision has a transaction of its own.
     pub per_migration: bool,
+    /// The catalogue before the first revision, if that is checked by the gate.
+    #[serde(default)]
+    pub look: Option<Look>,
+}
+
+/// What changed in the catalogue since the last look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Look {
+    /// The oids of relations, and of parts of relations that were dropped, that may have changed.
+    pub looked_at: Vec<i64>,
+    /// Whether what is part of no relation was looked at.
+    pub other: bool,
+    /// Whether all was looked at.
+    #[serde(default)]
+    pub everything: bool,
+    /// For each object the relation that it belongs to, its own oid, its name and its definition.
+    pub rows: Vec<(i64, Option<i64>, String, String)>,
+}
+
+/// A revision has run in a replay, which goes on.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Passed {
+    /// The revision.
+    pub revision: String,
+    /// How long its own code took.
+    pub seconds: f64,
+    /// What changed, if it or the next one is checked.
+    pub look: Option<Look>,
 }
 
 /// A revision has run and the version table names it; the transaction is still open.

@@ -1,6 +1,15 @@
 """The gate's part of the driver: it follows driver.py in one program."""
 
 
+# What an upgrade needs to be able to skip what exists already.
+GUARD = re.compile(r"exists|inspect|has_table|get_table|to_regclass|information_schema|pg_catalog|checkfirst|except", re.I)
+
+
+def may_be_guarded(file):
+    with open(file, encoding="utf-8", errors="replace") as source:
+        return bool(GUARD.search(source.read()))
+
+
 class NeedsCommit(BaseException):
     """A round trip wants to commit, which one that is taken back cannot. No revision's `except Exception` hides it."""
 
@@ -19,8 +28,12 @@ class Replay(Upgrade):
         self.trips = set(request["trips"])
         self.separate = set(request["separate"])
         self.context = None
+        self.phase = "applied"
         self.strict = False
         self.needs_commit = False
+        self.watching = True  # until the first mark, nobody knows
+        self.unseen = True
+        self.looks = self.holds = False
 
     def configured(self, context):
         self.context = context
@@ -36,25 +49,47 @@ class Replay(Upgrade):
         super().configured(context)
 
     def steps(self, heads, context):
-        for step in super().steps(heads, context):
+        steps = self.plan(heads, context)
+        for step, following in zip(steps, [*steps[1:], None]):
             revision = step.revision
+            self.start(revision.revision)
             if revision.revision in self.separate:
                 self.commit()
+            self.holds = following is None
+            self.looks = self.is_watched(step) or self.is_watched(following)
             yield self.marked(step, "applied")
+            self.driver.stage = "environment"
             if revision.revision in self.trips:
                 if self.request["committed"]:
                     yield from self.for_good(step)
                 else:
                     self.round_trip(revision)
+        self.driver.stage, self.driver.revision = "environment", None
         self.mark("end", "")
         if self.request["models"]:
             self.compare_models()
 
+    def more_about(self, steps):
+        self.mark("planned", "")
+        return {"look": self.look()} if steps and self.is_watched(steps[0]) else {}
+
+    def is_watched(self, step):
+        return step is not None and step.revision.revision in self.watched
+
+    def start(self, revision):
+        self.driver.stage, self.driver.revision = "revision", revision
+        self.channel.send("begin", revision=revision)
+        self.began = time.monotonic()
+
     def marked(self, step, phase):
         run = step.migration_fn
+        revision = step.revision.revision
 
         def run_marked(**arguments):
-            self.mark(phase, step.revision.revision)
+            # One that nobody watches needs no mark of its own, but must be seen to be no longer the one before.
+            if revision in self.watched or self.watching:
+                self.mark(phase, revision)
+                self.began = time.monotonic()
             run(**arguments)
 
         self.phase = phase
@@ -62,12 +97,44 @@ class Replay(Upgrade):
         return step
 
     def mark(self, phase, revision):
-        watch = "full" if revision in self.watched else "off"
-        values = ", ".join("'%s'" % each.replace("'", "''") for each in (phase, revision, watch))
-        self.execute(OURS + "SELECT obyra_gate.mark(%s)" % values)
+        self.execute(self.mark_of(phase, revision))
+
+    def mark_of(self, phase, revision):
+        self.watching = revision in self.watched
+        values = (phase, revision, "full" if self.watching else "off")
+        return "SELECT obyra_gate.mark(%s)" % ", ".join("'%s'" % each.replace("'", "''") for each in values)
 
     def execute(self, sql):
-        self.context.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+        """Past SQLAlchemy, which would only tell itself of it; but it must know that a transaction has begun."""
+        connection = self.context.connection
+        if not connection.in_transaction():
+            connection.begin()
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(OURS + sql)
+            return cursor.fetchone() if cursor.description else None
+        finally:
+            cursor.close()
+
+    def look(self):
+        """What changed since the last look; all, after revisions that nobody watched."""
+        (seen,) = self.execute("SELECT obyra_gate.look(%s)::text" % ("true" if self.unseen else "false"))
+        self.unseen = False
+        return json.loads(seen)
+
+    def applied(self, ctx, step, heads, run_args):
+        """In place of a hold: what is seen is told, and the driver goes on. Only at the end it waits."""
+        seconds = time.monotonic() - self.began
+        self.transaction["committed"] = False
+        revision = step.up_revision_id
+        if self.phase != "applied":
+            self.channel.send(self.phase, revision=revision, seconds=seconds, look=self.look())
+            return
+        self.unseen |= revision not in self.watched
+        look = self.look() if self.looks or (self.holds and self.request["models"]) else None
+        self.channel.send("passed", revision=revision, seconds=seconds, look=look)
+        if self.holds:
+            self.hold(ctx.connection, "applied", revision=revision, seconds=seconds)
 
     def commit(self):
         """Ends the transaction here, as an autocommit block does; one of the application's own stays as it is."""
@@ -81,48 +148,51 @@ class Replay(Upgrade):
     def for_good(self, step):
         for phase, is_upgrade in (("reversed", False), ("repeated", True)):
             self.commit()
-            self.driver.stage = "revision"
-            self.channel.send("begin", revision=step.revision.revision)
-            self.began = time.monotonic()
+            self.start(step.revision.revision)
             yield self.marked(type(step)(self.script.revision_map, step.revision, is_upgrade), phase)
 
     def round_trip(self, revision):
         connection = self.context.connection
         within = connection.in_transaction()
-        self.execute(OURS + "SAVEPOINT obyra_gate")
+        module = revision.module
+        legs = [("reversed", module.downgrade), ("repeated", module.upgrade)]
+        before = "SAVEPOINT obyra_gate"
         self.strict = True
         try:
-            self.execute(OURS + "SAVEPOINT obyra_gate_again")
-            self.attempt("again", revision, revision.module.upgrade)
-            self.execute(OURS + "ROLLBACK TO SAVEPOINT obyra_gate_again")
-            for phase, run in (("reversed", revision.module.downgrade), ("repeated", revision.module.upgrade)):
-                if not self.attempt(phase, revision, run):
+            if may_be_guarded(revision.path):
+                self.attempt("again", revision, module.upgrade, before + "; SAVEPOINT obyra_gate_again")
+                before = "ROLLBACK TO SAVEPOINT obyra_gate_again"
+            for phase, run in legs:
+                if not self.attempt(phase, revision, run, before):
                     break
+                before = ""
         finally:
             self.strict = False
             # A revision that sent COMMIT or ROLLBACK by itself took the savepoint with it: then this is where it fails.
             self.phase = "reversed"
-            self.execute(OURS + "ROLLBACK TO SAVEPOINT obyra_gate")
+            self.execute("ROLLBACK TO SAVEPOINT obyra_gate")
             self.phase = "applied"
             if not within:
                 connection.rollback()
 
-    def attempt(self, phase, revision, run):
-        connection = self.context.connection
+    def attempt(self, phase, revision, run, before):
+        """One leg; `before` are statements that lead to its start."""
         self.needs_commit, self.phase = False, phase
         self.driver.stage, self.driver.revision = "revision", revision.revision
-        self.mark(phase, revision.revision)
-        error = None
+        self.execute("; ".join(filter(None, (before, self.mark_of(phase, revision.revision)))))
+        error = look = None
         self.began = time.monotonic()
         try:
             run()
         except (Exception, SystemExit, NeedsCommit) as raised:
             error = raised
         seconds = time.monotonic() - self.began
-        failed = self.driver.describe(error) if error else None
-        self.hold(connection, phase, revision=revision.revision, seconds=seconds, failed=failed, needs_commit=self.needs_commit)
+        facts = {"failed": self.driver.describe(error) if error else None, "needs_commit": self.needs_commit}
+        if not error and not self.needs_commit:
+            look = self.look()
+        self.channel.send(phase, revision=revision.revision, seconds=seconds, look=look, **facts)
         self.phase = "applied"
-        return not error and not self.needs_commit
+        return look is not None
 
     def refuse_commit(self):
         if self.strict:
@@ -130,8 +200,11 @@ class Replay(Upgrade):
             raise NeedsCommit
 
     def committing(self, connection):
+        """No hold: nothing needs to be converged on a server that is thrown away."""
         self.refuse_commit()
-        super().committing(connection)
+        autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+        self.transaction["autocommit"] |= autocommit
+        self.transaction["committed"] = True
 
     # -- the models ----------------------------------------------------------------------------
 
@@ -142,12 +215,12 @@ class Replay(Upgrade):
         if metadata is not None:
             connection = self.context.connection
             within = connection.in_transaction()
-            self.execute(OURS + "SAVEPOINT obyra_gate_models")
+            self.execute("SAVEPOINT obyra_gate_models")
             try:
                 facts = self.declared(metadata)
             except Exception as error:
                 facts["failed"] = "%s: %s" % (type(error).__name__, str(error).strip().partition("\n")[0])
-            self.execute(OURS + "ROLLBACK TO SAVEPOINT obyra_gate_models")
+            self.execute("ROLLBACK TO SAVEPOINT obyra_gate_models")
             if not within:
                 connection.rollback()
         self.channel.send("models", compared=metadata is not None, **facts)

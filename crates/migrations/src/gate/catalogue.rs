@@ -3,11 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use obyra_evidence::{Failure, text};
-use obyra_postgres::Result;
-use serde::Deserialize;
-
-use crate::driver::DriverConnection;
+use crate::driver::Look;
 
 /// One object: a table, a column, an index, a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,31 +29,12 @@ pub(super) struct Change {
     pub now: Option<String>,
 }
 
-/// The answer of `obyra_gate.look`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Look {
-    looked_at: Vec<i64>,
-    other: bool,
-    rows: Vec<(i64, Option<i64>, String, String)>,
-}
-
-impl Look {
-    /// What changed since the last look; everything, for the first one.
-    pub async fn at(connection: &mut DriverConnection<'_>, everything: bool) -> Result<Look> {
-        let answer = connection.value(&format!("SELECT obyra_gate.look({everything})::text")).await?;
-        serde_json::from_str(answer.as_str().unwrap_or_default())
-            .map_err(|error| Failure::new(text::migrations::CATALOGUE_UNREADABLE).because(error))
-    }
-
-    /// No command changed anything.
-    pub fn is_empty(&self) -> bool {
-        self.looked_at.is_empty() && !self.other
-    }
-}
-
 impl Catalogue {
     /// Takes over what was looked at.
     pub fn update(&mut self, look: Look) {
+        if look.everything {
+            self.0.clear();
+        }
         let gone: BTreeSet<i64> = look.looked_at.into_iter().collect();
         self.0.retain(|relation, _| !gone.contains(relation) && (*relation != 0 || !look.other));
         // An index or a policy that was dropped by itself is told by its own oid.
@@ -182,7 +159,7 @@ mod tests {
         let rows = rows.iter().map(|(relation, oid, name, definition)| {
             (*relation, Some(*oid), (*name).to_owned(), (*definition).to_owned())
         });
-        Look { looked_at: looked_at.to_vec(), other: false, rows: rows.collect() }
+        Look { looked_at: looked_at.to_vec(), rows: rows.collect(), ..Look::default() }
     }
 
     #[test]

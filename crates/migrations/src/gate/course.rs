@@ -15,6 +15,7 @@ use super::{Order, Report, Scope, Site, Start, Timed, Verdict, branch, log, mode
 use crate::driver::{Complaint, Driver, Graph, Phase, Replay, Stage as Where, Transaction, UpgradeError};
 use crate::graph as files;
 use crate::observe::{Identity, Objects, version_tables};
+use crate::{PythonEnvironment, find_or_make};
 
 /// Connections other than the migration's tell which commands they run.
 const TRACE: &str = "SET obyra_gate.watch = 'trace'";
@@ -24,6 +25,7 @@ pub(super) struct Course<'a> {
     order: &'a Order<'a>,
     progress: &'a dyn Progress,
     stage: Stage,
+    python: PythonEnvironment,
     /// The first database, made while Python was loading.
     ready: Option<Database>,
     /// None after it was ended.
@@ -54,19 +56,22 @@ impl<'a> Course<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Course<'a>> {
         let server = async {
-            let mut stage = Stage::start(order).await?;
+            let mut stage = Stage::start(order, progress).await?;
             let ready = stage.database(site).await?;
             Ok::<_, Failure>((stage, ready))
         };
-        let python = async {
-            let mut driver = Driver::start_with(&order.work, &[TRACE]).await?;
-            let graph = driver.graph(&order.work).await;
-            Ok::<_, Failure>((driver, graph))
+        let application = async {
+            let python = find_or_make(order.python, progress).await?;
+            let mut driver = Driver::start_with(&order.workplace(&python), &[TRACE]).await?;
+            let graph = driver.graph(&order.workplace(&python)).await;
+            Ok::<_, Failure>((python, driver, graph))
         };
-        let (server, python) = tokio::join!(server, python);
-        let ((stage, ready), (driver, graph)) = (server?, python?);
+        let (server, application) = tokio::join!(server, application);
+        // A wrong folder says more than a server that was of no use.
+        let (python, driver, graph) = application?;
+        let (stage, ready) = server?;
         let mut report = Report::default();
-        let folder = order.work.policy.directory_in(order.work.project);
+        let folder = order.policy.directory_in(order.project);
         report.findings.extend(static_findings(order)?);
         let graph = match graph {
             Ok(graph) => graph,
@@ -90,6 +95,7 @@ impl<'a> Course<'a> {
             order,
             progress,
             stage,
+            python,
             ready: Some(ready),
             driver: Some(driver),
             graph,
@@ -141,7 +147,7 @@ impl<'a> Course<'a> {
         self.report.revisions = ran.seen.applied.iter().map(timed).collect();
         self.judge(database, &ran, &self.report.checked.clone()).await?;
         let schemas = self.order.schemas;
-        let misplaced = proof::misplaced(self.order.work.policy, &database.runner, &ran.seen).await?;
+        let misplaced = proof::misplaced(self.order.policy, &database.runner, &ran.seen).await?;
         self.report.findings.extend(misplaced);
         if let Some(models) = &ran.seen.models {
             let found = models::findings(&database.admin, models, &ran.seen.catalogue, schemas).await;
@@ -149,10 +155,10 @@ impl<'a> Course<'a> {
         }
         let missing = match ran.outcome {
             Ok(ref transaction) => {
-                let places = Places::new(self.order.work.project, &self.graph);
+                let places = Places::new(self.order.project, &self.graph);
                 let claim = Claim {
                     places: &places,
-                    policy: self.order.work.policy,
+                    policy: self.order.policy,
                     graph: &self.graph,
                     transaction,
                     seen: &ran.seen,
@@ -218,7 +224,7 @@ impl<'a> Course<'a> {
         let Some(begin) = self.order.start else { return Ok(()) };
         self.progress.begin(text::gate::RESTORING.message(), None);
         let empty = self.stage.empty().await?;
-        let restored = start::restore(self.order, begin, &empty).await?;
+        let restored = start::restore(self.stage.installation(), begin, &empty).await?;
         self.report.findings.extend(restored);
         let database = self.stage.prepared(site).await?;
         start::hand_over(&database.admin, &database.runner).await?;
@@ -245,7 +251,7 @@ impl<'a> Course<'a> {
 
     /// A version table without rows in a dump without data says nothing: it stands where the branch began.
     async fn stamp(&self, admin: &Session, begin: &Start) -> Result<()> {
-        let tables = version_tables(self.order.work.policy, admin).await?;
+        let tables = version_tables(self.order.policy, admin).await?;
         let Some(table) = tables.first().filter(|table| table.revisions.is_empty()) else {
             return Ok(());
         };
@@ -274,16 +280,15 @@ impl<'a> Course<'a> {
     }
 
     async fn run(&mut self, database: &Database, replay: &Replay) -> Result<Ran> {
-        let work = &self.order.work;
         let mut driver = match self.driver.take() {
             Some(driver) => driver,
-            None => Driver::start_with(work, &[TRACE]).await?,
+            None => Driver::start_with(&self.order.workplace(&self.python), &[TRACE]).await?,
         };
         driver.connect(&database.runner).await?;
         let identity = Identity::of(&database.admin).await?;
         let before = Objects::seen_by(&database.admin).await?;
         let mut watcher = Watcher::new(replay, (&identity, database.runner.user()), self.progress);
-        let patience = Duration::from_secs(work.policy.gate.patience.seconds());
+        let patience = Duration::from_secs(self.order.policy.gate.patience.seconds());
         let outcome = driver.replay(replay, &mut watcher, patience).await;
         let seen = watcher.seen;
         if matches!(outcome, Ok(_) | Err(UpgradeError::Complaint(_))) {
@@ -294,12 +299,12 @@ impl<'a> Course<'a> {
 
     /// What the log and the round trips of a replay say.
     async fn judge(&mut self, database: &Database, ran: &Ran, checked: &BTreeSet<String>) -> Result<()> {
-        let places = Places::new(self.order.work.project, &self.graph);
+        let places = Places::new(self.order.project, &self.graph);
         let entries = log::entries(&self.stage.log(), database.log_offset)?;
         let ours = process(&database.admin).await?;
         let version_table = match &ran.seen.planned {
             Some(planned) => planned.version_table.as_str(),
-            None => self.order.work.policy.version_table.as_str(),
+            None => self.order.policy.version_table.as_str(),
         };
         let run = Run {
             places: &places,
@@ -309,10 +314,10 @@ impl<'a> Course<'a> {
             checked,
             version_table,
             sizes: self.order.sizes,
-            large_rows: self.order.work.policy.gate.large_table_rows,
+            large_rows: self.order.policy.gate.large_table_rows,
         };
         let (findings, commands) = run.read();
-        let mut found = proof::conduct(&places, self.order.work.policy, &ran.seen);
+        let mut found = proof::conduct(&places, self.order.policy, &ran.seen);
         found.extend(findings);
         for (revision, each) in &ran.seen.trips {
             if each.needs_commit {
@@ -336,14 +341,14 @@ impl<'a> Course<'a> {
     /// The finding that an unfinished replay amounts to. What is no fault of the migrations is a failure.
     fn stopped(&self, error: UpgradeError, seen: &Seen, code: Code) -> Result<Finding> {
         use text::gate as say;
-        let places = Places::new(self.order.work.project, &self.graph);
+        let places = Places::new(self.order.project, &self.graph);
         let running = seen.running.as_deref();
         let subject = running.map_or_else(|| "application".to_owned(), |id| format!("revision {id}"));
         let function = || running.and_then(|id| places.function(id, "upgrade"));
         let shown = running.unwrap_or("–");
         let finding = match error {
             UpgradeError::TimedOut => {
-                let seconds = self.order.work.policy.gate.patience.seconds();
+                let seconds = self.order.policy.gate.patience.seconds();
                 let told = say::TIMED_OUT.with("revision", shown).with("seconds", seconds);
                 places.finding(Severity::Error, &subject, told, function()).mended_by(say::MEND_TIMED_OUT)
             }
@@ -372,10 +377,9 @@ impl<'a> Course<'a> {
 
 /// What the files themselves tell.
 fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
-    let work = &order.work;
-    let folder = work.policy.directory_in(work.project);
-    let revisions = files::read(&folder, work.policy.config_in(work.project).as_deref())?;
-    Ok(files::check(&revisions, &files::Convention { naming: work.policy.gate.naming }))
+    let Order { policy, project, .. } = *order;
+    let revisions = files::read(&policy.directory_in(project), policy.config_in(project).as_deref())?;
+    Ok(files::check(&revisions, &files::Convention { naming: policy.gate.naming }))
 }
 
 async fn process(session: &Session) -> Result<i32> {

@@ -54,9 +54,10 @@ impl Run<'_> {
                     };
                 }
                 Told::Error { sqlstate, message, statement } => {
-                    let key = (now.revision.clone(), sqlstate.clone(), message.clone());
-                    if self.was_swallowed(&now) && !swallowed.contains_key(&key) {
-                        swallowed.insert(key, self.swallowed(&now, (sqlstate, message, statement)));
+                    let then = self.during(&now, statement);
+                    let key = (then.revision.clone(), sqlstate.clone(), message.clone());
+                    if self.was_swallowed(&then) && !swallowed.contains_key(&key) {
+                        swallowed.insert(key, self.swallowed(&then, (sqlstate, message, statement)));
                     }
                 }
                 Told::Command(command) if now.process == Some(entry.process) => {
@@ -73,6 +74,18 @@ impl Run<'_> {
         findings.extend(swallowed.into_values());
         findings.dedup();
         (findings, measured)
+    }
+
+    /// Revisions that nobody checks leave no marks: there the statement itself tells which one sent it.
+    fn during(&self, now: &Now, statement: &str) -> Now {
+        if now.phase != "applied" || self.checked.contains(&now.revision) {
+            return now.clone();
+        }
+        let sent = self.seen.statements.iter().find(|sent| sent.sql.trim() == statement.trim());
+        match sent.and_then(|sent| sent.revision.clone()) {
+            Some(revision) => Now { revision, ..now.clone() },
+            None => now.clone(),
+        }
     }
 
     /// An error is known where the upgrade or the leg of the round trip failed of it.

@@ -19,12 +19,6 @@ BEGIN
   PERFORM set_config('obyra_gate.touched', concat_ws(' ', current_setting('obyra_gate.touched', true), oids), false);
 END $$;
 
-CREATE FUNCTION obyra_gate.is_ours(namespace oid) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-  SELECT n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'obyra_gate')
-    FROM pg_catalog.pg_namespace n WHERE n.oid = namespace
-$$;
-
 CREATE FUNCTION obyra_gate.before_command() RETURNS event_trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
@@ -75,14 +69,15 @@ BEGIN
   RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000),
     'objects', identities, 'locks', CASE WHEN watch = 'full' THEN (
       SELECT json_agg(json_build_object('oid', c.oid::bigint, 'mode', l.mode,
-               'name', format('%I.%I', c.relnamespace::regnamespace::text, c.relname),
+               'name', format('%I.%I', n.nspname, c.relname),
                'rewritten', c.oid::text = ANY (rewritten),
                'scanned', c.relkind IN ('r', 'p', 'm')
                           AND pg_stat_get_xact_numscans(c.oid) > coalesce((before ->> c.oid::text)::bigint, 0)))
-        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
        WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
          AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-         AND c.relkind IN ('r', 'p', 'm') AND obyra_gate.is_ours(c.relnamespace)) END);
+         AND c.relkind IN ('r', 'p', 'm')
+         AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'obyra_gate')) END);
 END $$;
 
 -- A dropped index or policy is told by its own oid: whoever took the last snapshot knows whose it was.

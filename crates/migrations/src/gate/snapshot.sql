@@ -1,16 +1,6 @@
 -- The catalogue as a list of [relation, object, name, definition], without owners and privileges, which are
 -- the access room's, and without what an extension brought. Names are always qualified: search_path is empty.
-CREATE FUNCTION obyra_gate.relations(touched oid[], everything boolean) RETURNS oid[]
-LANGUAGE sql STABLE AS $$
-  WITH RECURSIVE family AS (
-    SELECT c.oid FROM pg_catalog.pg_class c
-     WHERE (c.oid = ANY (touched) OR everything) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-       AND c.relpersistence <> 't' AND obyra_gate.is_ours(c.relnamespace)
-    UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family f ON f.oid = i.inhparent)
-  SELECT coalesce(array_agg(oid), '{}') FROM family
-$$;
-
-CREATE FUNCTION obyra_gate.snapshot(relations oid[], other boolean) RETURNS json
+CREATE FUNCTION obyra_gate.snapshot(relations oid[], other boolean, ours oid[]) RETURNS json
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
@@ -76,7 +66,7 @@ SELECT c.oid, r.oid, format('rule %I on %s', r.rulename, c.named), pg_get_rulede
   FROM rel c JOIN pg_rewrite r ON r.ev_class = c.oid AND r.rulename <> '_RETURN'
 UNION ALL
 SELECT 0, n.oid, format('schema %I', n.nspname), concat_ws(' ', 'comment ' || quote_literal(obj_description(n.oid, 'pg_namespace')))
-  FROM pg_namespace n WHERE other AND obyra_gate.is_ours(n.oid)
+  FROM pg_namespace n WHERE other AND n.oid = ANY (ours)
 UNION ALL
 SELECT 0, t.oid, format('%s %I.%I', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' ELSE 'type' END, t.typnamespace::regnamespace::text, t.typname),
        concat_ws(' ', (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
@@ -88,14 +78,14 @@ SELECT 0, t.oid, format('%s %I.%I', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd'
          (SELECT format_type(r.rngsubtype, NULL) FROM pg_range r WHERE r.rngtypid = t.oid),
          'comment ' || quote_literal(obj_description(t.oid, 'pg_type')))
   FROM pg_type t
- WHERE other AND t.typtype IN ('e', 'd', 'c', 'r') AND obyra_gate.is_ours(t.typnamespace)
+ WHERE other AND t.typtype IN ('e', 'd', 'c', 'r') AND t.typnamespace = ANY (ours)
    AND (t.typtype <> 'c' OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 0, p.oid, format('%s %s', CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, p.oid::regprocedure),
        concat_ws(' ', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END, 'comment ' || quote_literal(obj_description(p.oid, 'pg_proc')))
   FROM pg_proc p
- WHERE other AND obyra_gate.is_ours(p.pronamespace)
+ WHERE other AND p.pronamespace = ANY (ours)
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 0, e.oid, format('extension %I', e.extname), e.extversion FROM pg_extension e WHERE other
@@ -103,19 +93,33 @@ SELECT 0, e.oid, format('extension %I', e.extname), e.extversion FROM pg_extensi
 END $$;
 
 -- What changed since the last look. A dropped relation returns no rows, so that the caller is told what was looked at.
+-- Children follow their parents, which alone are reported.
 CREATE FUNCTION obyra_gate.look(everything boolean) RETURNS json
-LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
   touched text[] := string_to_array(trim(coalesce(current_setting('obyra_gate.touched', true), '')), ' ');
   other boolean := everything OR 'other' = ANY (touched);
   oids oid[] := array_remove(touched, 'other')::oid[];
+  ours oid[];
   relations oid[];
 BEGIN
   PERFORM set_config('obyra_gate.touched', '', false);
   IF NOT everything AND cardinality(touched) = 0 THEN
     RETURN json_build_object('looked_at', '[]'::json, 'other', false, 'rows', '[]'::json);
   END IF;
-  relations := obyra_gate.relations(oids, everything);
-  RETURN json_build_object('looked_at', (oids || relations)::bigint[], 'other', other,
-                           'rows', coalesce(obyra_gate.snapshot(relations, other), '[]'::json));
+  ours := ARRAY(SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'obyra_gate'));
+  IF everything THEN
+    relations := ARRAY(SELECT oid FROM pg_class WHERE relnamespace = ANY (ours) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+                          AND relpersistence <> 't');
+  ELSE
+    relations := ARRAY(
+      WITH RECURSIVE family AS (
+        SELECT c.oid FROM pg_class c
+         WHERE c.oid = ANY (oids) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+           AND c.relpersistence <> 't' AND c.relnamespace = ANY (ours)
+        UNION SELECT i.inhrelid FROM pg_inherits i JOIN family f ON f.oid = i.inhparent)
+      SELECT oid FROM family);
+  END IF;
+  RETURN json_build_object('looked_at', (oids || relations)::bigint[], 'other', other, 'everything', everything,
+                           'rows', coalesce(obyra_gate.snapshot(relations, other, ours), '[]'::json));
 END $$;

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::path::PathBuf;
 
-use obyra_evidence::{Failure, text};
-use obyra_postgres::cluster::{TemporaryCluster, TemporaryOptions};
+use obyra_evidence::{Failure, Progress, text};
+use obyra_postgres::cluster::{Installation, TemporaryCluster, TemporaryOptions};
 use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
 
 use super::{Order, log};
@@ -38,11 +38,12 @@ pub(super) struct Database {
 
 impl Stage {
     /// Starts the cluster. Nothing of it needs to survive a crash.
-    pub async fn start(order: &Order<'_>) -> Result<Stage> {
+    pub async fn start(order: &Order<'_>, progress: &dyn Progress) -> Result<Stage> {
+        let installation = Installation::find_or_fetch(order.postgres, progress).await?;
         let mut settings = own(&log::SETTINGS);
         settings.extend(own(&[("autovacuum", "off"), ("jit", "off"), ("checkpoint_timeout", "1h")]));
         let options = TemporaryOptions { settings, in_memory: true, ..TemporaryOptions::default() };
-        let cluster = TemporaryCluster::start_with(order.installation, order.cache, &options).await?;
+        let cluster = TemporaryCluster::start_with(&installation, &order.postgres.cache, &options).await?;
         let first = Session::connect(&cluster.admin(), Limits::patient()).await?;
         Ok(Stage { cluster, first, database: order.database.to_owned(), made: 0 })
     }
@@ -87,6 +88,11 @@ impl Stage {
         }
         let log_offset = log::length(&self.log());
         Ok(Database { admin, runner, log_offset })
+    }
+
+    /// PostgreSQL's programs.
+    pub fn installation(&self) -> &Installation {
+        self.cluster.installation()
     }
 
     /// The server's log.

@@ -8,7 +8,7 @@ use obyra_postgres::cluster::Installation;
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Result, Session, quote, sql_failure};
 
-use super::{Order, Size, Sizes};
+use super::{Size, Sizes};
 
 /// Where a starting schema comes from.
 #[derive(Clone, Debug)]
@@ -43,19 +43,23 @@ const RESTORER: &str = "obyra_gate_restorer";
 
 /// Restores the schema into an empty database. What the dump says about roles that the gate does not have,
 /// it may say in vain.
-pub(super) async fn restore(order: &Order<'_>, start: &Start, empty: &Conninfo) -> Result<Vec<Finding>> {
+pub(super) async fn restore(
+    installation: &Installation,
+    start: &Start,
+    empty: &Conninfo,
+) -> Result<Vec<Finding>> {
     let script = match start {
         Start::Dump(file) => tokio::fs::read(file).await.map_err(|error| {
             Failure::usage(text::gate::DUMP_UNREADABLE.with("file", file.display())).because(error)
         })?,
-        Start::Live { database, .. } => dump(order.installation, database).await?,
+        Start::Live { database, .. } => dump(installation, database).await?,
     };
     let admin = Session::connect(empty, obyra_postgres::Limits::patient()).await?;
     let create = format!(
         "DO $$ BEGIN CREATE ROLE {RESTORER} SUPERUSER; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     );
     admin.batch_execute(&create).await.map_err(|e| sql_failure(text::gate::RESTORING.message(), &e))?;
-    let mut command = order.installation.tool("psql");
+    let mut command = installation.tool("psql");
     command
         .args(["--no-psqlrc", "--quiet", "--no-password", "--file", "-"])
         .env("PGOPTIONS", format!("-c role={RESTORER}"));

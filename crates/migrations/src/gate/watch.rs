@@ -6,10 +6,10 @@ use obyra_evidence::{Failure, Progress, text};
 use obyra_postgres::{Result, quote};
 use serde_json::Value;
 
-use super::catalogue::{Catalogue, Change, Look};
+use super::catalogue::{Catalogue, Change};
 use crate::driver::{
-    Applied, Attend, Complaint, DriverConnection, Line, Models, Network, Phase, Planned, Replay, Statement,
-    Trip,
+    Applied, Attend, Complaint, DriverConnection, Line, Look, Models, Network, Passed, Phase, Planned,
+    Replay, Statement, Trip,
 };
 use crate::observe::{Identity, OBJECTS_SQL, Objects};
 
@@ -68,8 +68,6 @@ pub(super) struct Watcher<'a> {
     progress: &'a dyn Progress,
     /// The catalogue, once the first revision that is checked is near.
     now: Option<Catalogue>,
-    /// A revision ran since the last look, and nobody watched it.
-    stale: bool,
     /// The catalogue before the revision that is checked.
     before: Catalogue,
     /// The catalogue in the middle of a round trip.
@@ -84,21 +82,7 @@ impl<'a> Watcher<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let (before, midway) = (Catalogue::default(), Catalogue::default());
-        Watcher {
-            replay,
-            identity,
-            role,
-            progress,
-            now: None,
-            stale: false,
-            before,
-            midway,
-            seen: Seen::default(),
-        }
-    }
-
-    fn checks(&self, revision: Option<&String>) -> bool {
-        revision.is_some_and(|revision| self.replay.checked.contains(revision))
+        Watcher { replay, identity, role, progress, now: None, before, midway, seen: Seen::default() }
     }
 
     /// The revision that follows in the plan.
@@ -107,21 +91,13 @@ impl<'a> Watcher<'a> {
         plan.iter().position(|each| each == revision).and_then(|at| plan.get(at + 1))
     }
 
-    /// Takes over what changed. After a revision that nobody watched, that is not known, and all is looked at.
-    async fn look(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
-        if std::mem::take(&mut self.stale) {
-            self.now = None;
-        }
-        let look = Look::at(connection, self.now.is_none()).await?;
+    /// Takes over what changed.
+    fn update(&mut self, look: Look) {
         self.now.get_or_insert_default().update(look);
-        Ok(())
     }
 
     /// What another connection must see as well.
     async fn look_at_the_end(&mut self, connection: &mut DriverConnection<'_>) -> Result<()> {
-        if self.stale && self.replay.models {
-            self.look(connection).await?;
-        }
         let objects = connection.value(OBJECTS_SQL).await?;
         self.seen.objects = Objects::parse(objects.as_str().unwrap_or_default());
         self.seen.catalogue = self.now.clone().unwrap_or_default();
@@ -161,16 +137,14 @@ impl Attend for Watcher<'_> {
         Err(Failure::refused(refusal).mended_by(say::MEND_DATABASE_URL))
     }
 
-    async fn planned(&mut self, connection: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
-        connection.query("SELECT obyra_gate.mark('planned', '', 'off')").await?;
+    async fn planned(&mut self, _: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
         self.seen.planned = Some(planned.clone());
-        let first = planned.revisions.first();
-        if self.checks(first) {
-            self.look(connection).await?;
-        }
-        if let (Some(first), Some(now)) = (first.cloned(), &self.now) {
+        if let (Some(first), Some(look)) = (planned.revisions.first(), &planned.look) {
+            let mut now = Catalogue::default();
+            now.update(look.clone());
+            self.seen.existing.insert(first.clone(), now.relations());
             self.before = now.clone();
-            self.seen.existing.insert(first, now.relations());
+            self.now = Some(now);
         }
         Ok(())
     }
@@ -179,77 +153,63 @@ impl Attend for Watcher<'_> {
         self.seen.running = Some(revision.to_owned());
     }
 
-    async fn applied(&mut self, connection: &mut DriverConnection<'_>, applied: &Applied) -> Result<()> {
-        let revision = &applied.revision;
-        self.seen.applied.insert(revision.clone(), applied.seconds);
+    fn passed(&mut self, passed: Passed) {
+        let revision = passed.revision;
         self.progress.advance(1);
-        let next = self.next(revision).cloned();
-        let checked = self.checks(Some(revision));
-        self.stale |= !checked;
-        if checked || self.checks(next.as_ref()) {
+        if let Some(look) = passed.look {
             self.before = self.now.clone().unwrap_or_default();
-            self.look(connection).await?;
+            self.update(look);
         }
-        if checked {
-            let made = self.now.clone().unwrap_or_default().changes_since(&self.before);
-            self.trips(revision).made = made;
+        let now = self.now.clone().unwrap_or_default();
+        if self.replay.checked.contains(&revision) {
+            let made = now.changes_since(&self.before);
+            self.trips(&revision).made = made;
         }
-        match (next, &self.now) {
-            (Some(next), Some(now)) => {
-                self.seen.existing.insert(next, now.relations());
-            }
-            (None, _) => self.look_at_the_end(connection).await?,
-            _ => {}
+        if let Some(next) = self.next(&revision).cloned() {
+            self.seen.existing.insert(next, now.relations());
         }
+        self.seen.applied.insert(revision, passed.seconds);
         self.seen.running = None;
-        Ok(())
     }
 
-    async fn tripped(
-        &mut self,
-        connection: &mut DriverConnection<'_>,
-        phase: Phase,
-        trip: &Trip,
-    ) -> Result<()> {
+    /// The last revision has run.
+    async fn applied(&mut self, connection: &mut DriverConnection<'_>, _: &Applied) -> Result<()> {
+        self.look_at_the_end(connection).await
+    }
+
+    fn tripped(&mut self, phase: Phase, trip: Trip) {
         self.seen.running = None;
+        let committed = self.replay.committed;
+        let here = self.now.clone().unwrap_or_default();
         if trip.needs_commit || trip.failed.as_ref().is_some_and(is_artifact) {
             self.trips(&trip.revision).needs_commit = true;
-            return Ok(());
+            return;
         }
-        if let Some(complaint) = &trip.failed {
-            self.trips(&trip.revision).legs.insert(phase, Leg::Failed(Box::new(complaint.clone())));
-            return Ok(());
-        }
-        let here = self.now.clone().unwrap_or_default();
-        let look = Look::at(connection, false).await?;
-        let changes = match phase {
-            Phase::Again if look.is_empty() => Vec::new(),
-            Phase::Again => {
-                let mut twice = here.clone();
-                twice.update(look);
-                // What was dropped and made again is as good as changed: it was emptied.
-                let remade = Change { name: String::new(), before: None, now: None };
-                let changes = twice.changes_since(&here);
-                if changes.is_empty() { vec![remade] } else { changes }
-            }
-            Phase::Reversed => {
-                self.midway = here;
-                self.midway.update(look);
-                self.midway.changes_since(&self.before)
-            }
-            Phase::Repeated => {
-                let mut there = self.midway.clone();
-                there.update(look);
-                let changes = there.changes_since(&here);
-                // A round trip that stays leaves other oids behind.
-                if self.replay.committed {
-                    self.now = Some(there);
+        let leg = match (trip.failed, trip.look) {
+            (Some(complaint), _) => Leg::Failed(Box::new(complaint)),
+            (None, look) => {
+                let look = look.unwrap_or_default();
+                match phase {
+                    Phase::Again => Leg::Ran(twice(&here, look)),
+                    Phase::Reversed => {
+                        self.midway = here;
+                        self.midway.update(look);
+                        Leg::Ran(self.midway.changes_since(&self.before))
+                    }
+                    Phase::Repeated => {
+                        let mut there = self.midway.clone();
+                        there.update(look);
+                        let changes = there.changes_since(&here);
+                        // A round trip that stays leaves other oids behind.
+                        if committed {
+                            self.now = Some(there);
+                        }
+                        Leg::Ran(changes)
+                    }
                 }
-                changes
             }
         };
-        self.trips(&trip.revision).legs.insert(phase, Leg::Ran(changes));
-        Ok(())
+        self.trips(&trip.revision).legs.insert(phase, leg);
     }
 
     fn statement(&mut self, statement: Statement) {
@@ -267,6 +227,18 @@ impl Attend for Watcher<'_> {
     fn models(&mut self, models: Models) {
         self.seen.models = Some(models);
     }
+}
+
+/// What an upgrade that runs a second time changes.
+fn twice(here: &Catalogue, look: Look) -> Vec<Change> {
+    if look.looked_at.is_empty() && !look.other {
+        return Vec::new();
+    }
+    let mut twice = here.clone();
+    twice.update(look);
+    let changes = twice.changes_since(here);
+    // What was dropped and made again is as good as changed: it was emptied.
+    if changes.is_empty() { vec![Change { name: String::new(), before: None, now: None }] } else { changes }
 }
 
 /// What the database refuses within the transaction that made the object, and allows in the next one: values of a

@@ -9,11 +9,12 @@ mod trips;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use obyra_evidence::{Failure, Finding, Quiet};
+use obyra_migrations::PythonSearch;
 use obyra_migrations::gate::{Order, Report, Scope, Site, Sizes, Start, gate};
-use obyra_postgres::cluster::{cache_for_tests, installation_for_tests};
+use obyra_postgres::cluster::{Search, cache_for_tests};
 use obyra_postgres::{Conninfo, Limits, Session};
 use support::{Project, python};
 
@@ -50,19 +51,22 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<Report, Failure> {
-    let python = python().await;
-    let installation = installation_for_tests().await.expect("PostgreSQL");
-    let work = obyra_migrations::driver::Workplace {
+    python().await;
+    let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
+    let python = PythonSearch {
+        project: project.path().to_owned(),
+        cache: cache_for_tests(),
+        configured: None,
+        activated: None,
+        requirements: support.join("requirements.txt"),
+    };
+    let postgres = Search { bin_dir: None, cache: cache_for_tests(), major: 16 };
+    let order = Order {
         policy: &project.policy,
         project: project.path(),
         python: &python,
-        target: None,
+        postgres: &postgres,
         hidden_variables: &[],
-    };
-    let order = Order {
-        work,
-        installation: &installation,
-        cache: &cache_for_tests(),
         database: "app",
         schemas: &["app".to_owned()],
         scope: options.last.map_or(Scope::All, Scope::Last),

@@ -7,7 +7,7 @@ use clap::Args;
 use obyra_access::{Order as AccessOrder, Patience, Provider, Target};
 use obyra_evidence::{Exit, Failure, Finding, Outcome, Quiet, Severity, text};
 use obyra_migrations::gate::{Order, Report, Scope, Site, Sizes, Start, Verdict, gate, sizes};
-use obyra_migrations::{PythonSearch, find_or_make, observe::version_tables, scan};
+use obyra_migrations::{PythonSearch, observe::version_tables, scan};
 use obyra_postgres::{Conninfo, Limits, Session};
 use obyra_strategy::{Environment, Strategy};
 use secrecy::SecretString;
@@ -62,22 +62,17 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
     let progress = opened.invocation.progress();
     let cache = opened.invocation.cache()?;
     let search = PythonSearch::new(policy, &opened.strategy.folder, &cache);
-    let python = find_or_make(&search, &progress).await?;
-    let installation = opened.installation().await?;
+    let postgres = opened.postgres_search()?;
     let (live, sizes, mut notes) = environment(opened, arguments).await;
     let start = arguments.schema.clone().map(Start::Dump).or(live);
     let schemas = schemas(opened.environment);
     let hidden = crate::commands::migrate::hidden_variables(opened);
     let order = Order {
-        work: obyra_migrations::driver::Workplace {
-            policy,
-            project: &opened.strategy.folder,
-            python: &python,
-            target: None,
-            hidden_variables: &hidden,
-        },
-        installation: &installation,
-        cache: &cache,
+        policy,
+        project: &opened.strategy.folder,
+        python: &search,
+        postgres: &postgres,
+        hidden_variables: &hidden,
         database: &opened.environment.database,
         schemas: &schemas,
         scope: scope(arguments),
