@@ -297,9 +297,13 @@ fn passed_password(call: &ast::ExprCall) -> Option<&Expr> {
 }
 
 fn speaks_of_sql(name: &str) -> bool {
-    let is_constant =
-        name.len() > 2 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-    is_constant || ["sql", "ddl", "stmt", "statement"].iter().any(|word| name.contains(word))
+    let bytes = name.as_bytes();
+    let is_constant = || {
+        name.len() > 2 && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
+    };
+    bytes.windows(3).any(|three| matches!(three, b"sql" | b"ddl" | b"stm"))
+        || name.contains("statement")
+        || is_constant()
 }
 
 /// A receiver as a person would name it, however it was written.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::facts::{BODY, Base, Mention, Role, ScopeKind, Symbol};
+use super::facts::{BODY, Base, MARKS, Mention, Role, ScopeKind, Symbol, mark};
 use super::project::{Node, Project, Purpose};
 
 /// Who runs it, the gravest first.
@@ -307,14 +307,13 @@ fn mentions(
     }
     // The ends of a name sort out most without hashing them.
     let mut marks = [false; MARKS];
-    wanted.keys().for_each(|name| marks[mark(name)] = true);
+    wanted.keys().for_each(|name| marks[usize::from(mark(name))] = true);
     for (at, module) in project.modules.iter().enumerate() {
         for mention in &module.mentions {
-            let name = module.text(mention.name);
-            if !marks[mark(name)] {
+            if !marks[usize::from(mention.mark)] {
                 continue;
             }
-            for callee in wanted.get(name).into_iter().flatten() {
+            for callee in wanted.get(module.text(mention.name)).into_iter().flatten() {
                 let caller = (at, module.runs_in(mention.scope));
                 if caller != *callee && means((project, imports), at, mention, *callee) {
                     out.push((*callee, caller));
@@ -322,14 +321,6 @@ fn mentions(
             }
         }
     }
-}
-
-const MARKS: usize = 4096;
-
-fn mark(name: &str) -> usize {
-    let bytes = name.as_bytes();
-    let at = |index: usize| usize::from(bytes.get(index).copied().unwrap_or(0));
-    (at(0) * 31 + at(bytes.len() / 2) * 17 + at(bytes.len().wrapping_sub(1)) * 7 + bytes.len()) % MARKS
 }
 
 /// Whether a mention can mean a function.

@@ -21,7 +21,7 @@ pub(super) fn module(source: Source) -> Module {
         Mod::Module(ModModule { body, .. }) => body,
         Mod::Expression(_) => &[],
     };
-    let walk = Walk::over(body);
+    let walk = Walk::over(body, source.text.len());
     let too_deep = walk.too_deep;
     if too_deep {
         troubles.push(Trouble::TooDeep);

@@ -5,7 +5,7 @@ use ruff_python_ast::visitor::{Visitor, walk_expr, walk_pattern, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, ExprContext, Pattern, Stmt};
 use ruff_text_size::{Ranged, TextRange};
 
-use super::facts::{BODY, Base, Import, Mention, Role, Scope, ScopeId, ScopeKind, Swallow, Symbol, Texts};
+use super::facts::{BODY, Base, Import, Mention, Role, Scope, ScopeId, ScopeKind, Swallow, Symbol, Texts, mark};
 use super::source::DEPTH_MAX;
 use super::{roles, sql, swallow};
 
@@ -66,8 +66,14 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Walks a file.
-    pub fn over(body: &'a [Stmt]) -> Self {
-        let mut walk = Walk::default();
+    pub fn over(body: &'a [Stmt], bytes: usize) -> Self {
+        // What a file of this size usually holds, so that nothing has to grow more than once.
+        let mut walk = Walk {
+            mentions: Vec::with_capacity(bytes / 32),
+            bindings: Vec::with_capacity(bytes / 160),
+            calls: Vec::with_capacity(bytes / 128),
+            ..Walk::default()
+        };
         walk.open(ScopeKind::Body, String::new(), Role::Plain, Vec::new());
         walk.visit_body(body);
         walk
@@ -308,9 +314,9 @@ impl<'a> Walk<'a> {
         self.swallowed = outer;
     }
 
-    fn mention(&mut self, name: TextRange, base: Base) {
+    fn mention(&mut self, name: &str, range: TextRange, base: Base) {
         if !self.typing {
-            self.mentions.push(Mention { scope: self.scope, name, base });
+            self.mentions.push(Mention { scope: self.scope, name: range, base, mark: mark(name) });
         }
     }
 
@@ -349,13 +355,13 @@ impl<'a> Walk<'a> {
 
     fn expression(&mut self, expr: &'a Expr) {
         match expr {
-            Expr::Name(name) if name.ctx == ExprContext::Load => self.mention(name.range, Base::Nothing),
+            Expr::Name(name) if name.ctx == ExprContext::Load => self.mention(name.id.as_str(), name.range, Base::Nothing),
             Expr::Attribute(attribute) if attribute.ctx == ExprContext::Load => {
                 let base = match &*attribute.value {
                     Expr::Name(name) => Base::Name(name.range),
                     _ => Base::Other,
                 };
-                self.mention(attribute.attr.range(), base);
+                self.mention(attribute.attr.as_str(), attribute.attr.range(), base);
             }
             Expr::Call(call) => self.call(call),
             Expr::StringLiteral(literal) => self.string(literal),
