@@ -1,4 +1,4 @@
-//! Tasks of the project itself: benchmarks beside the best peers. `cargo xtask bench access`.
+//! Tasks of the project itself: benchmarks beside the best peers. `cargo xtask bench access`, `… scan`, `… gate`.
 
 mod bench;
 
@@ -10,7 +10,10 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match words.as_slice() {
         ["bench", "access", options @ ..] => runtime.block_on(bench::access::run(options)),
+        ["bench", "gate", options @ ..] => runtime.block_on(bench::gate::run(options)),
         ["bench", "scan", options @ ..] => bench::scan::run(options),
-        _ => bail!("usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | scan [--runs N] [--tree DIR]"),
+        _ => bail!(
+            "usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | gate [--runs N] | scan [--runs N] [--tree DIR]"
+        ),
     }
 }

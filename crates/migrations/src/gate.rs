@@ -165,9 +165,9 @@ pub struct TableLock {
 /// Runs the gate. A failure means that it could not be run; what is wrong with the migrations is a finding.
 pub async fn gate(order: &Order<'_>, site: &mut impl Site, progress: &dyn Progress) -> Result<Report> {
     let mut course = Course::prepare(order, site, progress).await?;
-    if !course.graph().revisions.is_empty() && course.from_empty(site).await? {
+    if !course.graph().revisions.is_empty() && course.reach_from_empty(site).await? {
         course.for_good(site).await?;
-        course.from_start(site).await?;
+        course.reach_from_start(site).await?;
     }
     Ok(course.report())
 }

@@ -113,7 +113,7 @@ impl<'a> Course<'a> {
     }
 
     /// The head from an empty database, with the round trips that can be taken back. Says whether it got there.
-    pub async fn from_empty(&mut self, site: &mut impl Site) -> Result<bool> {
+    pub async fn reach_from_empty(&mut self, site: &mut impl Site) -> Result<bool> {
         let mut trips = self.report.checked.clone();
         self.progress.begin(text::gate::REPLAYING.message(), Some(self.graph.revisions.len() as u64));
         loop {
@@ -220,7 +220,7 @@ impl<'a> Course<'a> {
     }
 
     /// The head from a schema as an environment has it, with round trips of what is pending there.
-    pub async fn from_start(&mut self, site: &mut impl Site) -> Result<()> {
+    pub async fn reach_from_start(&mut self, site: &mut impl Site) -> Result<()> {
         let Some(begin) = self.order.start else { return Ok(()) };
         self.progress.begin(text::gate::RESTORING.message(), None);
         let empty = self.stage.empty().await?;
@@ -384,7 +384,7 @@ fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
 
 async fn process(session: &Session) -> Result<i32> {
     let row = session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await;
-    let row = row.map_err(|e| sql_failure(text::migrations::CATALOGUE_UNREADABLE.message(), &e))?;
+    let row = row.map_err(|e| sql_failure(text::gate::SERVER_LOST.message(), &e))?;
     Ok(row.get(0))
 }
 

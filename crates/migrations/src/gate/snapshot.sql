@@ -1,3 +1,4 @@
+-- Comments are read from their table: obj_description() is a function of its own for each object.
 -- The catalogue as a list of [relation, object, name, definition], without owners and privileges, which are
 -- the access room's, and without what an extension brought. Names are always qualified: search_path is empty.
 CREATE FUNCTION obyra_gate.snapshot(relations oid[], other boolean, ours oid[]) RETURNS json
@@ -25,7 +26,8 @@ SELECT c.oid::bigint AS relation, c.oid::bigint AS object,
          (SELECT 'owned by ' || d.refobjid::regclass || '.' || a.attname
             FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
            WHERE c.relkind = 'S' AND d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')),
-         'comment ' || quote_literal(obj_description(c.oid, 'pg_class'))) AS definition
+         'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = c.oid AND said.classoid = 'pg_class'::regclass AND said.objsubid = 0)) AS definition
   FROM rel c
 UNION ALL
 SELECT c.oid, NULL, format('column %s.%I', c.named, a.attname),
@@ -35,20 +37,23 @@ SELECT c.oid, NULL, format('column %s.%I', c.named, a.attname),
          CASE WHEN a.attgenerated = '' THEN 'default ' ELSE 'generated as ' END || pg_get_expr(d.adbin, d.adrelid),
          CASE a.attidentity WHEN 'a' THEN 'identity always' WHEN 'd' THEN 'identity by default' END,
          'options ' || array_to_string(a.attoptions, ', '),
-         'comment ' || quote_literal(col_description(c.oid, a.attnum)))
+         'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = c.oid AND said.classoid = 'pg_class'::regclass AND said.objsubid = a.attnum))
   FROM rel c
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind NOT IN ('S', 'v', 'm')
   JOIN pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 UNION ALL
 SELECT c.oid, k.oid, format('constraint %I on %s', k.conname, c.named),
-       concat_ws(' ', pg_get_constraintdef(k.oid), 'comment ' || quote_literal(obj_description(k.oid, 'pg_constraint')))
+       concat_ws(' ', pg_get_constraintdef(k.oid), 'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = k.oid AND said.classoid = 'pg_constraint'::regclass AND said.objsubid = 0))
   FROM rel c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype NOT IN ('n', 't')
 UNION ALL
 SELECT c.oid, i.indexrelid, format('index %I on %s', x.relname, c.named),
        concat_ws(' ', pg_get_indexdef(i.indexrelid), CASE WHEN NOT i.indisvalid THEN 'invalid' END,
          CASE WHEN i.indisreplident THEN 'replica identity' END, CASE WHEN i.indisclustered THEN 'clustered' END,
-         'comment ' || quote_literal(obj_description(i.indexrelid, 'pg_class')))
+         'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = i.indexrelid AND said.classoid = 'pg_class'::regclass AND said.objsubid = 0))
   FROM rel c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
  WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x'))
 UNION ALL
@@ -65,7 +70,8 @@ UNION ALL
 SELECT c.oid, r.oid, format('rule %I on %s', r.rulename, c.named), pg_get_ruledef(r.oid)
   FROM rel c JOIN pg_rewrite r ON r.ev_class = c.oid AND r.rulename <> '_RETURN'
 UNION ALL
-SELECT 0, n.oid, format('schema %I', n.nspname), concat_ws(' ', 'comment ' || quote_literal(obj_description(n.oid, 'pg_namespace')))
+SELECT 0, n.oid, format('schema %I', n.nspname), concat_ws(' ', 'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = n.oid AND said.classoid = 'pg_namespace'::regclass AND said.objsubid = 0))
   FROM pg_namespace n WHERE other AND n.oid = ANY (ours)
 UNION ALL
 SELECT 0, t.oid, format('%s %I.%I', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' ELSE 'type' END, t.typnamespace::regnamespace::text, t.typname),
@@ -76,14 +82,16 @@ SELECT 0, t.oid, format('%s %I.%I', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd'
          (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
             FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
          (SELECT format_type(r.rngsubtype, NULL) FROM pg_range r WHERE r.rngtypid = t.oid),
-         'comment ' || quote_literal(obj_description(t.oid, 'pg_type')))
+         'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = t.oid AND said.classoid = 'pg_type'::regclass AND said.objsubid = 0))
   FROM pg_type t
  WHERE other AND t.typtype IN ('e', 'd', 'c', 'r') AND t.typnamespace = ANY (ours)
    AND (t.typtype <> 'c' OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 0, p.oid, format('%s %s', CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, p.oid::regprocedure),
-       concat_ws(' ', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END, 'comment ' || quote_literal(obj_description(p.oid, 'pg_proc')))
+       concat_ws(' ', CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END, 'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
+           WHERE said.objoid = p.oid AND said.classoid = 'pg_proc'::regclass AND said.objsubid = 0))
   FROM pg_proc p
  WHERE other AND p.pronamespace = ANY (ours)
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')

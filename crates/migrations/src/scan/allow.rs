@@ -34,7 +34,12 @@ fn parse(comment: &str) -> Option<(Vec<String>, String)> {
     let after = comment.trim_start_matches(['#', ' ', '\t']).strip_prefix(MARK)?.trim_start();
     let list = after.strip_prefix("allow")?.trim_start().strip_prefix('[')?;
     let (rules, reason) = list.split_once(']')?;
-    let rules = rules.split(',').map(|rule| rule.trim().trim_start_matches("scan.").to_owned()).collect();
+    // The gate's rules are the gate's own to judge.
+    let rules = rules.split(',').map(str::trim).filter(|rule| !rule.starts_with("gate."));
+    let rules: Vec<String> = rules.map(|rule| rule.trim_start_matches("scan.").to_owned()).collect();
+    if rules.is_empty() {
+        return None;
+    }
     Some((rules, reason.trim_start_matches([' ', ':', '-', '—']).trim_end().to_owned()))
 }
 
@@ -48,6 +53,7 @@ mod tests {
         let rules = vec!["create-all".to_owned(), "ddl-executed".to_owned()];
         assert_eq!(parsed, Some((rules, "only in dev".to_owned())));
         assert_eq!(parse("# obyra-db: allow[x]"), Some((vec!["x".to_owned()], String::new())));
+        assert_eq!(parse("# obyra-db: allow[gate.rewrite] 30 rows"), None);
         assert_eq!(parse("# see obyra-db: allow[x] y"), None);
         assert_eq!(parse("# obyra-db: deny[x]"), None);
         assert_eq!(parse("# obyra-db: allow[x"), None);
