@@ -8,7 +8,9 @@ mod query;
 mod raw;
 
 use obyra_evidence::{Failure, text};
-use obyra_postgres::{Session, sql_failure};
+use obyra_postgres::tokio_postgres::Error;
+use obyra_postgres::tokio_postgres::error::SqlState;
+use obyra_postgres::{Session, lock_holder, sql_failure};
 
 use crate::{Policy, Result, Target};
 
@@ -18,11 +20,20 @@ pub use query::catalogue_query;
 /// Observes a database.
 pub async fn observe(session: &Session, policy: &Policy, target: &Target) -> Result<Observed> {
     let query = catalogue_query(session.version(), policy, target);
-    let row = session
-        .query_one(&query, &[])
-        .await
-        .map_err(|e| sql_failure(text::access::CATALOGUE_UNREADABLE.message(), &e))?;
+    let row = match session.query_one(&query, &[]).await {
+        Ok(row) => row,
+        Err(error) => return Err(unreadable(session, &error).await),
+    };
     Observed::from_json(row.get(0))
+}
+
+/// Definitions of views and policies cannot be read while somebody alters their tables: that one is named.
+async fn unreadable(session: &Session, error: &Error) -> Failure {
+    let mut failure = sql_failure(text::access::CATALOGUE_UNREADABLE.message(), error);
+    if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        failure.mend = lock_holder(session).await.or(failure.mend);
+    }
+    failure
 }
 
 impl Observed {

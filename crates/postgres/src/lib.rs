@@ -17,7 +17,7 @@ mod version;
 pub use conninfo::{
     ChannelBinding, Conninfo, Host, Reveal, RootCertificate, Scheme, SslMode, TargetSessionAttrs,
 };
-pub use lock::{CHANGE_LOCK_KEY_SQL, ChangeLock};
+pub use lock::{CHANGE_LOCK_KEY_SQL, ChangeLock, lock_holder};
 pub use password::{generate_password, scram_verifier};
 pub use secrecy;
 pub use session::{Limits, Session};

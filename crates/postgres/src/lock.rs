@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use obyra_evidence::{Failure, text};
+use obyra_evidence::{Failure, Message, text};
 use tokio::time::{Instant, sleep};
 
 use crate::{Result, Session, sql_failure};
@@ -93,4 +93,27 @@ async fn busy(session: &Session, wait: Duration) -> Failure {
             .mended_by(text::postgres::MEND_AGAIN),
         Err(error) => failed(&error),
     }
+}
+
+/// Who holds a lock that even readers wait for, as what mends a lock timeout: the oldest such session
+/// of this database. `None` where there is none any more, or where it cannot be asked.
+pub async fn lock_holder(session: &Session) -> Option<Message> {
+    let who = "SELECT l.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), l.relation::regclass::text,
+                      coalesce(to_char(coalesce(a.xact_start, a.backend_start) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '?')
+                 FROM pg_catalog.pg_locks l
+                 LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+                WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
+                  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                  AND l.pid <> pg_catalog.pg_backend_pid()
+                ORDER BY a.xact_start, l.relation
+                LIMIT 1";
+    let holder = session.query_opt(who, &[]).await.ok()??;
+    Some(
+        text::postgres::MEND_LOCK_HOLDER
+            .with("pid", holder.get::<_, i32>(0))
+            .with("application", holder.get::<_, String>(1))
+            .with("role", holder.get::<_, String>(2))
+            .with("table", holder.get::<_, String>(3))
+            .with("since", holder.get::<_, String>(4)),
+    )
 }

@@ -12,7 +12,8 @@ use tokio_postgres::error::{DbError, SqlState};
 /// the object, and no paraphrase of ours would be as exact.
 pub fn sql_failure(what: Message, error: &tokio_postgres::Error) -> Failure {
     let Some(said) = error.as_db_error() else {
-        return Failure::new(what).because(chain(error));
+        let failure = Failure::new(what).because(chain(error));
+        return if error.is_closed() { failure.mended_by(text::postgres::MEND_SERVER_RESTART) } else { failure };
     };
     let failure = Failure::new(what).because(server_words(said));
     match mend(said.code()) {

@@ -8,7 +8,7 @@ use obyra_evidence::{Failure, Finding, text};
 use obyra_postgres::secrecy::ExposeSecret;
 use obyra_postgres::tokio_postgres::Error;
 use obyra_postgres::tokio_postgres::error::SqlState;
-use obyra_postgres::{Session, scram_verifier, sql_failure};
+use obyra_postgres::{Session, lock_holder, scram_verifier, sql_failure};
 
 use super::{Order, Patience, step_failed, verify};
 use crate::observe::{Observed, observe};
@@ -65,7 +65,8 @@ pub(super) async fn run(
         };
         retries += 1;
         if retries >= patience.attempts {
-            return Err(failure.mended_by(text::access::MEND_IN_THE_WAY));
+            let holder = lock_holder(session).await;
+            return Err(failure.mended_by(holder.unwrap_or_else(|| text::access::MEND_IN_THE_WAY.message())));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -66,6 +66,20 @@ async fn beside_alter_table_it_waits_and_starts_over() {
 }
 
 #[tokio::test]
+async fn who_alters_a_table_for_long_is_named() {
+    let world = World::start(Admin::Superuser).await;
+    let policy = world.model().await;
+    world.sql("CREATE POLICY all_rows ON app.users USING (id > 0)").await;
+    let other = world.another().await;
+    other.batch_execute("BEGIN; ALTER TABLE app.users ADD COLUMN later int").await.unwrap();
+    world.admin.batch_execute("SET lock_timeout = 50").await.unwrap();
+    let failure = obyra_access::observe(&world.admin, &policy, &world.target).await.unwrap_err();
+    let pid: i32 = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let mend = failure.mend.unwrap().to_string();
+    assert!(mend.contains(&format!("pg_terminate_backend({pid})")) && mend.contains("app.users"), "{mend}");
+}
+
+#[tokio::test]
 async fn a_lock_that_never_comes_free_ends_in_words() {
     let world = World::start(Admin::Superuser).await;
     world.sql(&format!("CREATE SCHEMA app; CREATE SCHEMA audit; {TABLES}")).await;
