@@ -237,6 +237,7 @@ async fn probe(system: &Path) -> Result<Interpreter> {
 /// Keeps two programs from making the same environment at once. The lock ends with the file.
 async fn lock(folder: PathBuf, key: &str) -> Result<File> {
     let path = folder.join(format!("{key}.lock"));
+    let place = folder.join(key);
     let locked = tokio::task::spawn_blocking(move || {
         fs::create_dir_all(&folder)?;
         let mut file = File::options().create(true).append(true).open(&path)?;
@@ -246,8 +247,8 @@ async fn lock(folder: PathBuf, key: &str) -> Result<File> {
     });
     match locked.await {
         Ok(Ok(file)) => Ok(file),
-        Ok(Err(error)) => Err(cannot_write(Path::new(key), error)),
-        Err(error) => Err(cannot_write(Path::new(key), error)),
+        Ok(Err(error)) => Err(cannot_write(&place, error)),
+        Err(error) => Err(cannot_write(&place, error)),
     }
 }
 
