@@ -121,7 +121,12 @@ impl<'a> Opened<'a> {
         Ledger::open(&ledger_file(self.strategy))
     }
 
-    /// Records what was done or observed.
+    /// Refuses work whose evidence could not be kept, before anything is changed.
+    pub fn can_record(&self) -> Result<(), Failure> {
+        self.ledger().map(drop)
+    }
+
+    /// Records what was done or observed. A full disk must not hide it: the failure tells that too.
     pub fn record(&self, subject: &str, outcome: Outcome, told: Told) -> Result<(), Failure> {
         let record = Record {
             at: clock::now(),
@@ -133,7 +138,16 @@ impl<'a> Opened<'a> {
             figures: told.figures,
             facts: told.facts,
         };
-        self.ledger()?.append(&record).map(drop)
+        self.ledger().and_then(|ledger| ledger.append(&record)).map(drop).map_err(|failure| {
+            let what = match outcome {
+                Outcome::Changed => text::cli::CHANGED_UNRECORDED.message(),
+                Outcome::Failed => text::cli::FAILED_UNRECORDED.message(),
+                _ => return failure,
+            };
+            let mend = failure.mend.clone();
+            let unrecorded = Failure::new(what.with("subject", &record.subject).with("observed", &record.observed));
+            Failure { mend, ..unrecorded.because(failure) }
+        })
     }
 
     /// The newest record of a subject in this environment.

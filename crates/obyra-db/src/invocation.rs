@@ -70,7 +70,9 @@ impl Invocation {
             return obyra_postgres::cluster::reachable_dir(folder, Purpose::Cache);
         }
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
+        // The XDG specification ignores an empty and a relative one.
+        let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        let base = xdg.or(home);
         let wanted = base.unwrap_or_else(std::env::temp_dir).join("obyra-db");
         obyra_postgres::cluster::reachable_dir(&wanted, Purpose::Cache)
     }

@@ -34,6 +34,22 @@ fn a_grant_by_hand_is_named_mended_and_remembered() {
 }
 
 #[test]
+fn nothing_is_changed_where_its_evidence_could_not_be_kept() {
+    let dev = Dev(project::Project::empty());
+    dev.run(&["init", "--template", "minimal"]).ends(0);
+    dev.run(&["up", "dev", "--yes"]).ends(2);
+    dev.sql("REVOKE CONNECT ON DATABASE app_dev FROM app").ends(0);
+    let (ledger, aside) = (dev.0.path().join(".obyra-db/evidence.sqlite"), dev.0.path().join("aside"));
+    std::fs::rename(&ledger, &aside).unwrap();
+    std::fs::create_dir(&ledger).unwrap();
+    dev.run(&["apply", "dev", "--yes"]).ends(1).says("evidence ledger");
+    std::fs::remove_dir(&ledger).unwrap();
+    std::fs::rename(&aside, &ledger).unwrap();
+    dev.run(&["plan", "dev"]).ends(2).says("CONNECT");
+    dev.run(&["apply", "dev", "--yes"]).ends(0);
+}
+
+#[test]
 fn dev_may_lose_its_data_and_nothing_else_may() {
     let dev = Dev(application());
     dev.run(&["up", "dev", "--yes"]);

@@ -98,6 +98,7 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent, detail: Detail)
         consent,
         text::cli::APPLY_ASK.with("changes", changes).with("environment", opened.name()),
     )?;
+    opened.can_record()?;
     let passwords = planned.passwords.to_set(opened)?;
     let outcome = apply_plan(opened, &planned.session, &planned.plan, &passwords, Patience::default()).await;
     record(opened, (&planned.plan, &planned.passwords), &outcome)?;
@@ -106,13 +107,8 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent, detail: Detail)
     Ok(())
 }
 
-/// Applies what is left to converge after a migration or seeds that were consented to.
-pub async fn settle(opened: &Opened<'_>) -> Result<(), Failure> {
-    let session = opened.session().await?;
-    converge(opened, &session, Patience::default()).await
-}
-
-/// The same on a session that holds the change lock already.
+/// Applies what is left to converge after a migration or seeds that were consented to, while the
+/// change lock is held.
 pub async fn settle_under_lock(opened: &Opened<'_>, session: &Session) -> Result<(), Failure> {
     converge(opened, session, Patience { change_lock: None, ..Patience::default() }).await
 }

@@ -108,6 +108,7 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
             text::cli::MIGRATIONS_ASK.with("count", plan.pending.len()).with("environment", opened.name());
         confirm(&printer, consent, ask)?;
     }
+    opened.can_record()?;
     let lock = ChangeLock::acquire(&session, LOCK_WAIT).await?;
     let outcome = deploy(opened, &application, &session).await;
     record(opened, &session, &outcome)?;

@@ -67,6 +67,7 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), F
         let ask = text::cli::SEEDS_ASK.with("count", pending).with("environment", opened.name());
         confirm(&printer, consent, ask)?;
     }
+    opened.can_record()?;
     let lock = ChangeLock::acquire(&session, LOCK_WAIT).await?;
     let progress = opened.invocation.progress();
     let tracking = tracking(opened)?;
@@ -84,9 +85,10 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), F
     };
     opened.record("seed.apply", ended, told.fact("seeds", digest(&seeds)))?;
     outcome?;
-    lock.release(&session).await?;
-    // The tracking table itself is new the first time: its privileges follow the strategy too.
-    converge::settle(opened).await
+    // The tracking table itself is new the first time: its privileges follow the strategy too, under the
+    // same lock, so that no apply beside it makes this plan an old one.
+    converge::settle_under_lock(opened, &opened.session().await?).await?;
+    lock.release(&session).await
 }
 
 /// The proof, unless the ledger has it for exactly these files.
