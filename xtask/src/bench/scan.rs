@@ -53,7 +53,10 @@ pub fn run(options: &[&str]) -> Result<()> {
     say(format!("floor, read and parse: {}, {floor_cpu:.0} ms of processor", ms(floor)));
     say(format!("migrate scan:          {}, {whole_cpu:.0} ms of processor", ms(whole)));
     let ratio = whole.as_secs_f64() / floor.as_secs_f64();
-    say(format!("= {ratio:.2} x the floor, {:.2} x by processor time (goal: at most 1.50)", whole_cpu / floor_cpu));
+    say(format!(
+        "= {ratio:.2} x the floor, {:.2} x by processor time (goal: at most 1.50)",
+        whole_cpu / floor_cpu
+    ));
     Ok(())
 }
 

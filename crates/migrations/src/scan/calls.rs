@@ -10,7 +10,7 @@ use super::names::{Method, Names};
 use super::read::Executes;
 use super::roles::{is_self, last_name};
 use super::walk::{Call, Origin};
-use super::{roles, secrets, texts};
+use super::{roles, secrets, sql, texts};
 
 /// Methods that send a text to a database.
 const SENDS: [&str; 10] = [
@@ -52,6 +52,8 @@ const LOOKS: [&str; 4] = ["getattr", "hasattr", "callable", "print"];
 /// Sorts the calls of a file.
 pub(super) struct Calls<'n, 'w, 'a> {
     names: &'n Names<'w, 'a>,
+    /// Whether the file can have an operation of Alembic at all.
+    has_alembic: bool,
     sites: Vec<Site>,
     executes: Executes,
     makes_app: BTreeSet<ScopeId>,
@@ -59,7 +61,9 @@ pub(super) struct Calls<'n, 'w, 'a> {
 
 impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
     pub fn new(names: &'n Names<'w, 'a>) -> Self {
-        Calls { names, sites: Vec::new(), executes: Executes::new(), makes_app: BTreeSet::new() }
+        let mut imports = names.walk.imports.iter();
+        let has_alembic = imports.any(|import| import.symbol.module.starts_with("alembic"));
+        Calls { names, has_alembic, sites: Vec::new(), executes: Executes::new(), makes_app: BTreeSet::new() }
     }
 
     pub fn done(self) -> (Vec<Site>, Executes, BTreeSet<ScopeId>) {
@@ -100,7 +104,10 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
                 Receiver::Other | Receiver::Unknown => return false,
                 receiver => Act::Table { drops: method.name == "drop", receiver },
             },
-            name if OPERATES.contains(&name) && self.is_alembic(method.receiver, call.scope) => {
+            name if self.has_alembic
+                && OPERATES.contains(&name)
+                && self.is_alembic(method.receiver, call.scope) =>
+            {
                 if call.swallowed.is_none() {
                     return true;
                 }
@@ -203,15 +210,20 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
 
     /// A cheap question before the dear one: most arguments are no SQL.
     fn may_hold_statements(&self, value: &Expr) -> bool {
+        let has_ddl = self.names.walk.has_ddl;
         match value {
-            Expr::StringLiteral(_) | Expr::FString(_) | Expr::List(_) | Expr::Tuple(_) | Expr::BinOp(_) => {
-                self.names.walk.has_ddl
+            Expr::StringLiteral(literal) => has_ddl && sql::may_begin_ddl(literal.value.to_str()),
+            Expr::FString(literal) => {
+                let first = literal.value.elements().next().and_then(|element| element.as_literal());
+                has_ddl && first.is_none_or(|text| sql::may_begin_ddl(&text.value))
             }
-            Expr::Call(_) => self.names.walk.has_ddl,
-            Expr::Name(name) => {
-                let name = name.id.as_str();
-                self.names.walk.has_ddl || speaks_of_sql(name) || name.len() == 1
+            Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. }) => {
+                has_ddl && elts.iter().any(|element| !element.is_number_literal_expr())
             }
+            Expr::BinOp(sum) => has_ddl && !sum.left.is_number_literal_expr(),
+            // `text("…")`, `"; ".join(…)`, `statements()`; but not every `session.query(…)`.
+            Expr::Call(call) => has_ddl && (call.func.is_name_expr() || texts::hands_on(&call.func)),
+            Expr::Name(name) => has_ddl || name.id.len() == 1 || speaks_of_sql(name.id.as_str()),
             // `constants.SQL`, but not `Status.ACTIVE`, of which an application is full.
             Expr::Attribute(attribute) => match &*attribute.value {
                 Expr::Name(base) if base.id.starts_with(|c: char| c.is_ascii_lowercase()) => {
@@ -298,9 +310,8 @@ fn passed_password(call: &ast::ExprCall) -> Option<&Expr> {
 
 fn speaks_of_sql(name: &str) -> bool {
     let bytes = name.as_bytes();
-    let is_constant = || {
-        name.len() > 2 && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
-    };
+    let is_constant =
+        || name.len() > 2 && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
     bytes.windows(3).any(|three| matches!(three, b"sql" | b"ddl" | b"stm"))
         || name.contains("statement")
         || is_constant()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ruff_python_ast::name::Name;
 use ruff_text_size::{TextRange, TextSize};
 
 use super::source::Source;
@@ -17,7 +18,7 @@ pub(super) const BODY: ScopeId = 0;
 #[derive(Debug)]
 pub(super) struct Scope {
     pub kind: ScopeKind,
-    pub name: String,
+    pub name: Name,
     pub parent: ScopeId,
     pub role: Role,
     /// Whether a decorator hands the function to somebody who calls it later.
@@ -57,7 +58,7 @@ pub(super) struct Import {
     pub scope: ScopeId,
     pub symbol: Symbol,
     /// The name that it binds here; `*` binds everything.
-    pub bound: String,
+    pub bound: Name,
     /// Whether it is for type checkers only.
     pub typing: bool,
 }
@@ -66,9 +67,9 @@ pub(super) struct Import {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Symbol {
     pub level: u32,
-    pub module: String,
+    pub module: Name,
     /// Empty for a module itself.
-    pub path: Vec<String>,
+    pub path: Vec<Name>,
 }
 
 /// Somewhere in `scope`, a name is read: `name`, or `base.name`.

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use ruff_python_ast::name::Name;
 use ruff_python_ast::{self as ast, Expr};
 
 use super::facts::{BODY, Receiver, ScopeId, ScopeKind, Symbol};
@@ -112,7 +113,7 @@ impl<'w, 'a> Names<'w, 'a> {
             Expr::Name(name) => self.symbol_of_name(name.id.as_str(), scope, hops),
             Expr::Attribute(attribute) => {
                 let mut symbol = self.symbol_in(&attribute.value, scope, hops + 1)?;
-                symbol.path.push(attribute.attr.to_string());
+                symbol.path.push(attribute.attr.id.clone());
                 Some(symbol)
             }
             _ => None,
@@ -129,7 +130,7 @@ impl<'w, 'a> Names<'w, 'a> {
                 if symbol.path.is_empty() && !symbol.module.is_empty() && import.bound != symbol.module {
                     let first = symbol.module.split('.').next().unwrap_or_default();
                     if import.bound == first {
-                        symbol.module = first.to_owned();
+                        symbol.module = Name::new(first);
                     }
                 }
                 Some(symbol)

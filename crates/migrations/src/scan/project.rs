@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use ruff_python_ast::name::Name;
+
 use super::facts::{Argument, BODY, Callee, Export, Module, ScopeId, ScopeKind, Symbol, Texts};
 use super::roles::is_self;
 use super::sql::Statement;
@@ -30,9 +32,9 @@ pub(super) struct Project {
     /// Whether anything in it speaks to PostgreSQL.
     pub speaks_postgres: bool,
     /// Methods that execute an argument, by name.
-    executing: HashMap<String, Vec<Node>>,
+    executing: HashMap<Name, Vec<Node>>,
     /// The names of all functions that do.
-    executing_names: HashSet<String>,
+    executing_names: HashSet<Name>,
     /// What an import means.
     pub tree: Tree,
 }
@@ -41,7 +43,7 @@ pub(super) struct Project {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub module: usize,
-    pub path: Vec<String>,
+    pub path: Vec<Name>,
 }
 
 impl Project {
@@ -72,7 +74,7 @@ impl Project {
         if hops > HOPS_MAX {
             return None;
         }
-        let mut dotted = symbol.module.clone();
+        let mut dotted = symbol.module.to_string();
         let mut path = symbol.path.as_slice();
         let mut module = self.tree.module(from, symbol.level, &dotted);
         // `from app import extensions` and `app.extensions.db` name modules too.
@@ -80,7 +82,7 @@ impl Project {
             if module.is_some_and(|module| self.defines(module, name)) {
                 break;
             }
-            let longer = if dotted.is_empty() { name.clone() } else { format!("{dotted}.{name}") };
+            let longer = if dotted.is_empty() { name.to_string() } else { format!("{dotted}.{name}") };
             match self.tree.module(from, symbol.level, &longer) {
                 Some(submodule) => module = Some(submodule),
                 None if module.is_some() => break,
@@ -98,7 +100,7 @@ impl Project {
         self.re_exported(module, name, &path[1..], hops).or(Some(here))
     }
 
-    fn re_exported(&self, module: usize, name: &str, rest: &[String], hops: usize) -> Option<Target> {
+    fn re_exported(&self, module: usize, name: &str, rest: &[Name], hops: usize) -> Option<Target> {
         let imports = &self.modules[module].imports;
         imports.iter().filter(|import| import.scope == BODY).find_map(|import| {
             let star = import.bound == "*";
@@ -107,7 +109,7 @@ impl Project {
             }
             let mut symbol = import.symbol.clone();
             if star {
-                symbol.path = vec![name.to_owned()];
+                symbol.path = vec![Name::new(name)];
             }
             symbol.path.extend_from_slice(rest);
             let target = self.target_within(module, &symbol, hops + 1)?;
@@ -157,7 +159,7 @@ impl Project {
                 let target = self.target(from, symbol);
                 target.and_then(|target| self.function(&target)).into_iter().collect()
             }
-            Callee::Method(name) => self.executing.get(name).cloned().unwrap_or_default(),
+            Callee::Method(name) => self.executing.get(name.as_str()).cloned().unwrap_or_default(),
         }
     }
 
@@ -168,7 +170,7 @@ impl Project {
             Callee::Imported(symbol) => {
                 symbol.path.last().is_some_and(|name| self.executing_names.contains(name))
             }
-            Callee::Method(name) => self.executing.contains_key(name),
+            Callee::Method(name) => self.executing.contains_key(name.as_str()),
         }
     }
 
@@ -195,7 +197,7 @@ impl Project {
                 .last()
                 .is_some_and(|name| *name != import.bound && self.executing_names.contains(name))
         });
-        let renamed: Vec<String> = renamed.map(|import| import.bound.clone()).collect();
+        let renamed: Vec<Name> = renamed.map(|import| import.bound.clone()).collect();
         self.executing_names.extend(renamed);
     }
 

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use ruff_python_ast::name::Name;
+
 use super::facts::{BODY, Base, MARKS, Mention, Role, ScopeKind, Symbol, mark};
 use super::project::{Node, Project, Purpose};
 
@@ -381,11 +383,11 @@ fn imported_as<'p>(
     matching.filter_map(move |import| {
         let mut symbol: Symbol = import.symbol.clone();
         if import.bound == "*" {
-            symbol.path = vec![bound.to_owned()];
+            symbol.path = vec![Name::new(bound)];
         } else if symbol.path.is_empty() && symbol.module.split('.').next() == Some(bound) {
-            bound.clone_into(&mut symbol.module);
+            symbol.module = Name::new(bound);
         }
-        symbol.path.extend(rest.iter().map(|name| (*name).to_owned()));
+        symbol.path.extend(rest.iter().map(Name::new));
         project.function(&project.target(at, &symbol)?)
     })
 }

@@ -97,6 +97,13 @@ fn names_a_kind(rest: &str) -> bool {
         .is_none_or(|word| KINDS.iter().chain(&MODIFIERS).any(|known| word.eq_ignore_ascii_case(known)))
 }
 
+/// Whether a text holds a verb that changes the schema at all; most SQL of an application does not.
+pub(crate) fn has_verb(text: &str) -> bool {
+    text.as_bytes()
+        .windows(4)
+        .any(|four| [b"crea", b"alte", b"drop"].iter().any(|verb| four.eq_ignore_ascii_case(*verb)))
+}
+
 /// The statements of a text that change the schema.
 pub(crate) fn statements(text: &str) -> Vec<Statement> {
     split(text).into_iter().filter_map(|words| statement(&words)).collect()
@@ -236,7 +243,7 @@ fn plain(rest: &str) -> (Option<Word<'_>>, usize) {
     let mut inside = false;
     let end = rest.find(|c: char| {
         inside ^= c == '"';
-        !inside && !(c.is_alphanumeric() || "_\".".contains(c) || c == HOLE)
+        !(inside || c.is_alphanumeric() || "_\".".contains(c) || c == HOLE)
     });
     let end = end.unwrap_or(rest.len()).max(1);
     (Some(Word::Plain(&rest[..end])), end)

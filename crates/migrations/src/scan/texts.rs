@@ -9,7 +9,7 @@ use ruff_python_ast::{self as ast, Expr, InterpolatedStringElement, Operator};
 use super::facts::{ScopeId, ScopeKind, Texts};
 use super::names::Names;
 use super::roles::{is_self, last_name};
-use super::sql::{HOLE, Statement, statements};
+use super::sql::{HOLE, Statement, has_verb, statements};
 use super::walk::Origin;
 
 /// Deeper expressions and longer chains of assignments than anybody writes.
@@ -76,14 +76,24 @@ pub(super) fn of<'a>(names: &Names<'_, 'a>, expr: &'a Expr, scope: ScopeId) -> T
     reader.out
 }
 
+/// Whether a call hands on statements of its arguments or of what it is called on.
+pub(super) fn hands_on(callee: &Expr) -> bool {
+    last_name(callee).is_some_and(|name| {
+        name == "join" || WRAPS.contains(&name) || KEEPS.contains(&name) || construct(name).is_some()
+    })
+}
+
 impl<'a> Reader<'_, '_, 'a> {
     fn read(&mut self, expr: &'a Expr, scope: ScopeId, depth: usize) {
         let enough = depth > DEPTH_MAX || self.out.statements.len() > STATEMENTS_MAX || !self.step();
-        if enough || !expr.is_string_literal_expr() && !self.seen.insert(std::ptr::from_ref(expr)) {
+        if enough || recurs(expr) && !self.seen.insert(std::ptr::from_ref(expr)) {
             return;
         }
         match expr {
-            Expr::StringLiteral(literal) => self.out.statements.extend(statements(literal.value.to_str())),
+            Expr::StringLiteral(literal) if has_verb(literal.value.to_str()) => {
+                self.out.statements.extend(statements(literal.value.to_str()));
+            }
+            Expr::StringLiteral(_) => {}
             Expr::FString(_) => self.rendered(expr, scope),
             Expr::BinOp(sum) if sum.op == Operator::Add => self.sum(expr, sum, scope, depth),
             Expr::BinOp(format) => self.read(&format.left, scope, depth + 1),
@@ -299,6 +309,11 @@ impl<'a> Reader<'_, '_, 'a> {
             self.out.symbols.extend(self.names.symbol(callee, scope));
         }
     }
+}
+
+/// What is read again in a circle comes back through a name.
+fn recurs(expr: &Expr) -> bool {
+    expr.is_name_expr() || expr.is_attribute_expr()
 }
 
 fn is_text(expr: &Expr) -> bool {

@@ -62,7 +62,7 @@ impl Tree {
     pub fn executed_by(&self, from: usize, symbol: &Symbol, mut each: impl FnMut(usize)) {
         let Some(mut place) = self.find(from, symbol.level, &symbol.module) else { return };
         let name = symbol.path.first();
-        if let Some(child) = name.and_then(|name| self.folders[place].children.get(name)) {
+        if let Some(child) = name.and_then(|name| self.folders[place].children.get(name.as_str())) {
             place = *child;
         }
         while place != ROOT {

@@ -1,11 +1,14 @@
 //! One pass over a syntax tree. It only collects; what the collected means is asked afterwards, and only
 //! where there is something to ask.
 
+use ruff_python_ast::name::Name;
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_pattern, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, ExprContext, Pattern, Stmt};
 use ruff_text_size::{Ranged, TextRange};
 
-use super::facts::{BODY, Base, Import, Mention, Role, Scope, ScopeId, ScopeKind, Swallow, Symbol, Texts, mark};
+use super::facts::{
+    BODY, Base, Import, Mention, Role, Scope, ScopeId, ScopeKind, Swallow, Symbol, Texts, mark,
+};
 use super::source::DEPTH_MAX;
 use super::{roles, sql, swallow};
 
@@ -74,12 +77,12 @@ impl<'a> Walk<'a> {
             calls: Vec::with_capacity(bytes / 128),
             ..Walk::default()
         };
-        walk.open(ScopeKind::Body, String::new(), Role::Plain, Vec::new());
+        walk.open(ScopeKind::Body, Name::empty(), Role::Plain, Vec::new());
         walk.visit_body(body);
         walk
     }
 
-    fn open(&mut self, kind: ScopeKind, name: String, role: Role, parameters: Vec<TextRange>) -> ScopeId {
+    fn open(&mut self, kind: ScopeKind, name: Name, role: Role, parameters: Vec<TextRange>) -> ScopeId {
         let id = ScopeId::try_from(self.scopes.len()).unwrap_or(ScopeId::MAX);
         let parent = self.scope;
         self.scopes.push(Scope {
@@ -117,7 +120,7 @@ impl<'a> Walk<'a> {
         let role = roles::of_function(function, in_class);
         let names = || function.parameters.iter_non_variadic_params().map(|p| &p.parameter.name);
         let ranges = names().map(|name| name.range()).collect();
-        let scope = self.open(ScopeKind::Function, function.name.to_string(), role, ranges);
+        let scope = self.open(ScopeKind::Function, function.name.id.clone(), role, ranges);
         self.scopes[scope as usize].registered = function.decorator_list.iter().any(roles::registers);
         self.bind(function.name.as_str(), Origin::Scope(scope));
         for decorator in &function.decorator_list {
@@ -140,7 +143,7 @@ impl<'a> Walk<'a> {
 
     fn class(&mut self, class: &'a ast::StmtClassDef) {
         let role = roles::of_class(class);
-        let scope = self.open(ScopeKind::Class, class.name.to_string(), role, Vec::new());
+        let scope = self.open(ScopeKind::Class, class.name.id.clone(), role, Vec::new());
         self.bind(class.name.as_str(), Origin::Scope(scope));
         for decorator in &class.decorator_list {
             self.visit_decorator(decorator);
@@ -162,24 +165,23 @@ impl<'a> Walk<'a> {
                 None => module.split('.').next().unwrap_or(module),
             };
             // `import a.b` binds `a`; `import a.b as c` binds `a.b`.
-            self.imported(bound, Symbol { level: 0, module: module.to_owned(), path: Vec::new() });
+            self.imported(bound, Symbol { level: 0, module: alias.name.id.clone(), path: Vec::new() });
         }
     }
 
     fn import_from(&mut self, import: &'a ast::StmtImportFrom) {
-        let module = import.module.as_ref().map(ast::Identifier::as_str).unwrap_or_default();
+        let module = import.module.as_ref().map_or_else(Name::empty, |module| module.id.clone());
         for alias in &import.names {
-            let name = alias.name.as_str();
             let bound = alias.asname.as_ref().unwrap_or(&alias.name).as_str();
             let symbol =
-                Symbol { level: import.level, module: module.to_owned(), path: vec![name.to_owned()] };
+                Symbol { level: import.level, module: module.clone(), path: vec![alias.name.id.clone()] };
             self.imported(bound, symbol);
         }
     }
 
     fn imported(&mut self, bound: &'a str, symbol: Symbol) {
         let index = self.imports.len();
-        self.imports.push(Import { scope: self.scope, symbol, bound: bound.to_owned(), typing: self.typing });
+        self.imports.push(Import { scope: self.scope, symbol, bound: Name::new(bound), typing: self.typing });
         self.bind(bound, Origin::Import(index));
     }
 
@@ -274,7 +276,7 @@ impl<'a> Walk<'a> {
 
     fn branch(&mut self, branch: &'a ast::StmtIf) {
         if self.scope == BODY && roles::is_main_guard(&branch.test) {
-            let scope = self.open(ScopeKind::Main, "__main__".to_owned(), Role::Plain, Vec::new());
+            let scope = self.open(ScopeKind::Main, Name::new("__main__"), Role::Plain, Vec::new());
             self.inside(scope, |walk| walk.visit_body(&branch.body));
         } else if roles::is_type_checking(&branch.test) {
             self.typing = true;
@@ -355,7 +357,9 @@ impl<'a> Walk<'a> {
 
     fn expression(&mut self, expr: &'a Expr) {
         match expr {
-            Expr::Name(name) if name.ctx == ExprContext::Load => self.mention(name.id.as_str(), name.range, Base::Nothing),
+            Expr::Name(name) if name.ctx == ExprContext::Load => {
+                self.mention(name.id.as_str(), name.range, Base::Nothing)
+            }
             Expr::Attribute(attribute) if attribute.ctx == ExprContext::Load => {
                 let base = match &*attribute.value {
                     Expr::Name(name) => Base::Name(name.range),
