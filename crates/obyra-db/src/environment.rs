@@ -145,7 +145,8 @@ impl<'a> Opened<'a> {
                 _ => return failure,
             };
             let mend = failure.mend.clone();
-            let unrecorded = Failure::new(what.with("subject", &record.subject).with("observed", &record.observed));
+            let unrecorded =
+                Failure::new(what.with("subject", &record.subject).with("observed", &record.observed));
             Failure { mend, ..unrecorded.because(failure) }
         })
     }

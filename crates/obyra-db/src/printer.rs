@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use obyra_evidence::render::{self, Style};
-use obyra_evidence::{Failure, Finding, Language, Message, text};
+use obyra_evidence::{Exit, Failure, Finding, Language, Message, text};
 use serde::Serialize;
 
 /// Where and how the program speaks.
@@ -13,13 +13,15 @@ pub struct Printer {
     pub language: Language,
     /// Results as JSON.
     pub json: bool,
+    /// Whether the results at hand are steps of a longer work, which has a result of its own.
+    pub within: bool,
     quiet: bool,
 }
 
 impl Printer {
     /// A printer for a language.
     pub fn new(language: Language, json: bool, quiet: bool) -> Self {
-        Printer { language, json, quiet }
+        Printer { language, json, within: false, quiet }
     }
 
     /// How results look on stdout: colour only on a terminal, and never needed.
@@ -32,7 +34,7 @@ impl Printer {
         let mut out = anstream::stdout().lock();
         let written =
             write!(out, "{text}").and_then(|()| if text.ends_with('\n') { Ok(()) } else { writeln!(out) });
-        end_quietly_on_closed_pipe(written);
+        end_on_failed_write(written, self.language);
     }
 
     /// Where data too large for a string goes.
@@ -44,6 +46,13 @@ impl Printer {
     pub fn json<T: Serialize>(&self, value: &T) {
         let text = serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
         self.data(&text);
+    }
+
+    /// Prints the JSON of a verb that may also be a step of `up`, whose one document is the checklist.
+    pub fn json_of_step<T: Serialize>(&self, value: &T) {
+        if !self.within {
+            self.json(value);
+        }
     }
 
     /// A sentence of the result.
@@ -106,7 +115,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.0.write(bytes);
         if let Err(error) = &written {
-            end_quietly_on_closed_pipe(Err(io::Error::from(error.kind())));
+            end_on_closed_pipe(error);
         }
         written
     }
@@ -116,10 +125,20 @@ impl Write for Stream {
     }
 }
 
-/// `obyra-db plan dev | head` is no error: the reader has seen enough.
+/// `obyra-db plan dev | head` is no error: the reader has seen enough. Anything else is one, lest half
+/// a report on a full disk looks like a whole one.
+#[expect(clippy::exit, reason = "a result that cannot be written ends the program")]
+fn end_on_failed_write(written: io::Result<()>, language: Language) {
+    let Err(error) = written else { return };
+    end_on_closed_pipe(&error);
+    let failure = Failure::new(text::cli::OUTPUT_UNWRITABLE).because(error);
+    Printer::new(language, false, false).failure(&failure);
+    std::process::exit(Exit::Failed as i32);
+}
+
 #[expect(clippy::exit, reason = "a closed pipe ends the program as it ends any filter")]
-fn end_quietly_on_closed_pipe(written: io::Result<()>) {
-    if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+fn end_on_closed_pipe(error: &io::Error) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
 }

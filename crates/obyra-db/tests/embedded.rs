@@ -34,6 +34,29 @@ fn a_grant_by_hand_is_named_mended_and_remembered() {
 }
 
 #[test]
+fn json_is_one_document() {
+    let dev = Dev(project::Project::empty());
+    dev.run(&["init", "--template", "minimal"]).ends(0);
+    let strategy = std::fs::read_to_string(dev.0.path().join("obyra-db.toml")).unwrap();
+    dev.0.write("obyra-db.toml", &format!("{strategy}\n[seeds]\nrun_as = \"app_migrate\"\n"));
+    dev.0.write("migrations/seeds/001_nothing.sql", "SELECT 1;\n");
+    for verb in [
+        "up dev --yes",
+        "plan dev",
+        "apply dev --yes",
+        "seed apply dev --yes",
+        "seed verify dev",
+        "status dev",
+    ] {
+        let mut arguments: Vec<&str> = verb.split(' ').collect();
+        arguments.push("--json");
+        let run = dev.run(&arguments);
+        let read = serde_json::from_str::<serde_json::Value>(&run.stdout);
+        assert!(read.is_ok(), "{verb}: {read:?}\n{}\n{}", run.stdout, run.stderr);
+    }
+}
+
+#[test]
 fn nothing_is_changed_where_its_evidence_could_not_be_kept() {
     let dev = Dev(project::Project::empty());
     dev.run(&["init", "--template", "minimal"]).ends(0);

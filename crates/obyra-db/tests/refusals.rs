@@ -112,3 +112,12 @@ fn spanish_where_the_file_says_so() {
     project.run(&["plan", "production"]).ends(64).says("no está definida");
     project.run(&["plan", "production", "--lang", "en"]).ends(64).says("is not set");
 }
+
+#[test]
+fn a_result_that_cannot_be_written_out() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("obyra-db"));
+    let output = command.arg("schema").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("could not be written out"));
+}

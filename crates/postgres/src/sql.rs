@@ -13,7 +13,11 @@ use tokio_postgres::error::{DbError, SqlState};
 pub fn sql_failure(what: Message, error: &tokio_postgres::Error) -> Failure {
     let Some(said) = error.as_db_error() else {
         let failure = Failure::new(what).because(chain(error));
-        return if error.is_closed() { failure.mended_by(text::postgres::MEND_SERVER_RESTART) } else { failure };
+        return if error.is_closed() {
+            failure.mended_by(text::postgres::MEND_SERVER_RESTART)
+        } else {
+            failure
+        };
     };
     let failure = Failure::new(what).because(server_words(said));
     match mend(said.code()) {

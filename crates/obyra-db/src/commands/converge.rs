@@ -165,7 +165,7 @@ fn record(
 fn show(opened: &Opened<'_>, planned: &Planned, detail: Detail) {
     let printer = opened.invocation.printer;
     if printer.json {
-        printer.json(&PlanReport {
+        printer.json_of_step(&PlanReport {
             environment: opened.name(),
             changes: planned.changes(),
             plan: &planned.plan,

@@ -101,6 +101,9 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
     let (_, plan) = application.observe(opened, &session).await?;
     if plan.is_empty() && plan.obstacle().is_none() {
         printer.note(text::cli::MIGRATIONS_NONE.with("head", head(&plan)));
+        if printer.json {
+            printer.json_of_step(&serde_json::json!({ "environment": opened.name(), "deployed": null }));
+        }
         return Ok(());
     }
     if plan.obstacle().is_none() {
@@ -123,6 +126,9 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
             .with("tables", deployed.tables_created)
             .with("seconds", format!("{:.1}", deployed.seconds)),
     );
+    if printer.json {
+        printer.json_of_step(&serde_json::json!({ "environment": opened.name(), "deployed": deployed }));
+    }
     Ok(())
 }
 

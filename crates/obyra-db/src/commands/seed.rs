@@ -61,7 +61,7 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), F
     let pending = plan.to_run().count();
     if pending == 0 && plan.is_in_order() {
         printer.note(text::cli::SEEDS_NONE.with("count", seeds.len()));
-        return Ok(());
+        return tell_json(opened, &[]);
     }
     if pending > 0 {
         let ask = text::cli::SEEDS_ASK.with("count", pending).with("environment", opened.name());
@@ -84,11 +84,21 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), F
         Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
     };
     opened.record("seed.apply", ended, told.fact("seeds", digest(&seeds)))?;
-    outcome?;
+    let applied = outcome?;
     // The tracking table itself is new the first time: its privileges follow the strategy too, under the
     // same lock, so that no apply beside it makes this plan an old one.
     converge::settle_under_lock(opened, &opened.session().await?).await?;
-    lock.release(&session).await
+    lock.release(&session).await?;
+    tell_json(opened, &applied)
+}
+
+/// The JSON of `seed apply`: what was applied now.
+fn tell_json(opened: &Opened<'_>, applied: &[obyra_seeds::Applied]) -> Result<(), Failure> {
+    if opened.invocation.printer.json {
+        let report = serde_json::json!({ "environment": opened.name(), "applied": applied });
+        opened.invocation.printer.json_of_step(&report);
+    }
+    Ok(())
 }
 
 /// The proof, unless the ledger has it for exactly these files.
@@ -118,7 +128,7 @@ pub async fn verify_opened(opened: &Opened<'_>) -> Result<Exit, Failure> {
     record_proof(opened, &seeds, &outcome)?;
     let proof = outcome?;
     if printer.json {
-        printer.json(&proof);
+        printer.json_of_step(&proof);
     } else {
         for change in &proof.changes {
             printer.line(text::cli::SEEDS_CHANGED.with("seed", &change.seed).with("table", &change.table));

@@ -15,6 +15,7 @@ use crate::invocation::Invocation;
 /// Cluster, access, migrations, seeds, checklist.
 pub async fn up(invocation: &mut Invocation, arguments: &Up) -> Result<Exit, Failure> {
     let strategy = invocation.strategy()?;
+    invocation.printer.within = true;
     let opened = Opened::new(invocation, &strategy, &arguments.environment)?;
     if arguments.recreate {
         recreate(&opened, arguments.consent).await?;
