@@ -114,6 +114,7 @@ fn spanish_where_the_file_says_so() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "assert_cmd cannot redirect the output")]
 fn a_result_that_cannot_be_written_out() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("obyra-db"));
