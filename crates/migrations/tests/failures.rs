@@ -247,7 +247,11 @@ fn orphan(work: &Workplace<'_>) -> std::process::Child {
         command.env("PYTHONPATH", path);
     }
     let mut child = command
-        .args(["-u", "-c", concat!(include_str!("../src/driver.py"), include_str!("../src/driver/replay.py"))])
+        .args([
+            "-u",
+            "-c",
+            concat!(include_str!("../src/driver.py"), include_str!("../src/driver/replay.py")),
+        ])
         .env("DATABASE_URL", url.expose_secret())
         .current_dir(work.project)
         .stdin(Stdio::piped())

@@ -331,7 +331,7 @@ pub enum Evidence {
     List {
         /// Only this environment
         environment: Option<String>,
-        /// Only subjects that begin so: access, migrate, seed, check
+        /// Only subjects that begin so: access, migrate, seed, gate, or check, which is left out otherwise
         #[arg(long)]
         subject: Option<String>,
         /// At most so many, the newest

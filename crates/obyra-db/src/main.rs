@@ -51,6 +51,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         _ = interrupted() => None,
     };
     match outcome {
+        Some(Ok(_)) if printer::output_is_unwritable() => ExitCode::from(Exit::Failed as u8),
         Some(Ok(code)) => code,
         Some(Err(failure)) => {
             invocation.printer.failure(&failure);

@@ -1,9 +1,10 @@
 //! The program's voice: data on stdout, everything else on stderr, in the reader's language.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use obyra_evidence::render::{self, Style};
-use obyra_evidence::{Exit, Failure, Finding, Language, Message, text};
+use obyra_evidence::{Failure, Finding, Language, Message, text};
 use serde::Serialize;
 
 /// Where and how the program speaks.
@@ -31,15 +32,18 @@ impl Printer {
 
     /// Prints data, as it is.
     pub fn data(&self, text: &str) {
+        if OUTPUT.load(Ordering::Relaxed) != HEARD {
+            return;
+        }
         let mut out = anstream::stdout().lock();
         let written =
             write!(out, "{text}").and_then(|()| if text.ends_with('\n') { Ok(()) } else { writeln!(out) });
-        end_on_failed_write(written, self.language);
+        heed(written.and_then(|()| out.flush()), self.language);
     }
 
     /// Where data too large for a string goes.
     pub fn stream(&self) -> impl Write {
-        Stream(io::stdout().lock())
+        Stream(io::stdout().lock(), self.language)
     }
 
     /// Prints a value as JSON.
@@ -108,37 +112,46 @@ impl Printer {
     }
 }
 
-/// Standard output that ends the program when nobody reads any more.
-struct Stream(io::StdoutLock<'static>);
+/// What became of standard output. A verb that changes something goes on to its end whoever listens:
+/// ending it in the middle would leave a server running or a change unrecorded.
+static OUTPUT: AtomicU8 = AtomicU8::new(HEARD);
+const HEARD: u8 = 0;
+/// `obyra-db plan dev | head`: the reader has seen enough, which is no error.
+const CLOSED: u8 = 1;
+/// Anything else is one, lest half a report on a full disk look like a whole one.
+const UNWRITABLE: u8 = 2;
+
+/// Whether results could not be written out; the program then ends with a failure.
+pub fn output_is_unwritable() -> bool {
+    OUTPUT.load(Ordering::Relaxed) == UNWRITABLE
+}
+
+/// Remembers what became of standard output; a failure is told once.
+fn heed(written: io::Result<()>, language: Language) {
+    let Err(error) = written else { return };
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        OUTPUT.store(CLOSED, Ordering::Relaxed);
+        return;
+    }
+    OUTPUT.store(UNWRITABLE, Ordering::Relaxed);
+    Printer::new(language, false, false).failure(&Failure::new(text::cli::OUTPUT_UNWRITABLE).because(error));
+}
+
+/// Standard output for what is streamed; once it is lost, the rest goes nowhere.
+struct Stream(io::StdoutLock<'static>, Language);
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.0.write(bytes);
-        if let Err(error) = &written {
-            end_on_closed_pipe(error);
+        if OUTPUT.load(Ordering::Relaxed) == HEARD {
+            heed(self.0.write_all(bytes), self.1);
         }
-        written
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// `obyra-db plan dev | head` is no error: the reader has seen enough. Anything else is one, lest half
-/// a report on a full disk looks like a whole one.
-#[expect(clippy::exit, reason = "a result that cannot be written ends the program")]
-fn end_on_failed_write(written: io::Result<()>, language: Language) {
-    let Err(error) = written else { return };
-    end_on_closed_pipe(&error);
-    let failure = Failure::new(text::cli::OUTPUT_UNWRITABLE).because(error);
-    Printer::new(language, false, false).failure(&failure);
-    std::process::exit(Exit::Failed as i32);
-}
-
-#[expect(clippy::exit, reason = "a closed pipe ends the program as it ends any filter")]
-fn end_on_closed_pipe(error: &io::Error) {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        std::process::exit(0);
+        if OUTPUT.load(Ordering::Relaxed) == HEARD {
+            heed(self.0.flush(), self.1);
+        }
+        Ok(())
     }
 }

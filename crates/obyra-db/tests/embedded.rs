@@ -110,3 +110,14 @@ fn a_team_without_python() {
     dev.run(&["plan", "dev"]).ends(0);
     dev.run(&["status", "dev"]).ends(0).hides("unknown");
 }
+
+#[test]
+fn a_reader_that_goes_away_stops_nothing_in_the_middle() {
+    let dev = Dev(application());
+    let mut up = dev.0.process(&["up", "dev", "--yes"]);
+    let mut up = up.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    drop(up.stdout.take());
+    assert_eq!(up.wait().unwrap().code(), Some(2));
+    dev.run(&["plan", "dev"]).ends(0);
+    dev.run(&["seed", "status", "dev"]).ends(0);
+}

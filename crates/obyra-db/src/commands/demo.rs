@@ -9,7 +9,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 
 use obyra_evidence::{Exit, Failure, text};
-use obyra_postgres::cluster::Embedded;
+use obyra_postgres::cluster::{Embedded, Purpose, reachable_dir};
 use obyra_postgres::{Limits, Session, sql_failure};
 
 use crate::cli::{Consent, Demo, Format};
@@ -23,7 +23,9 @@ const YES: Consent = Consent { yes: true };
 
 /// Runs the demo.
 pub async fn demo(invocation: &mut Invocation, arguments: &Demo) -> Result<Exit, Failure> {
-    let folder = unpack::unpack(&arguments.dir, invocation.printer.language)?;
+    // Root's server runs as another user: where that user cannot enter, the whole demo goes elsewhere, in one piece.
+    let place = reachable_dir(&arguments.dir, Purpose::Cluster)?;
+    let folder = unpack::unpack(&place, invocation.printer.language)?;
     let mut invocation = invocation.of_demo(&folder);
     let strategy = invocation.strategy()?;
     let opened = Opened::new(&invocation, &strategy, ENVIRONMENT)?;

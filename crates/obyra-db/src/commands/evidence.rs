@@ -16,10 +16,15 @@ pub fn evidence(invocation: &mut Invocation, verb: &Evidence) -> Result<Exit, Fa
             let filter = Filter {
                 environment: environment.clone(),
                 subject_prefix: subject.clone(),
-                limit: Some(*last),
                 ..Filter::default()
             };
-            list(invocation, &ledger.records(&filter)?);
+            let mut entries = ledger.records(&filter)?;
+            if subject.is_none() {
+                // Each check writes a record for each line; who wants them asks for them.
+                entries.retain(|entry| !entry.record.subject.starts_with("check."));
+            }
+            let first = entries.len().saturating_sub(*last);
+            list(invocation, &entries[first..]);
         }
         Evidence::Verify { head } => verify(invocation, &ledger, head.as_deref())?,
         Evidence::Export => {

@@ -26,7 +26,8 @@ pub fn no_create_all(opened: &Opened<'_>) -> Fact {
     };
     let changes = |rule: Code| SCHEMA_CHANGES.contains(&rule);
     let found = report.findings.iter().filter(|f| f.severity > Severity::Note && changes(f.message.code()));
-    let mut places: Vec<String> = found.filter_map(|finding| finding.place.as_ref().map(ToString::to_string)).collect();
+    let mut places: Vec<String> =
+        found.filter_map(|finding| finding.place.as_ref().map(ToString::to_string)).collect();
     let count = places.len();
     if count == 0 {
         return holds(

@@ -56,7 +56,13 @@ impl Project {
 
     /// The program, with these arguments, in a clean environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("obyra-db").unwrap();
+        Command::from_std(self.process(arguments))
+    }
+
+    /// The same as a process that a test can interrupt.
+    #[expect(clippy::disallowed_methods, reason = "the program itself is what these tests run")]
+    pub fn process(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_obyra-db"));
         command
             .args(arguments)
             .current_dir(self.path())
