@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use obyra_access::{Provider, Target};
@@ -13,6 +14,9 @@ use obyra_strategy::{Environment, Reach, RunsOn, Strategy};
 use crate::clock;
 use crate::credentials::Credentials;
 use crate::invocation::Invocation;
+
+/// How long migrations and seeds wait for another change of the same database to end.
+pub const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// An environment of the strategy, ready to be worked on.
 pub struct Opened<'a> {

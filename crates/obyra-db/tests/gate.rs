@@ -3,33 +3,8 @@
 mod project;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use project::Project;
-
-fn example(name: &str) -> Project {
-    let project = Project::empty();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
-    copy(&example, project.path());
-    project
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name();
-        if [".venv", ".obyra-db", "__pycache__"].iter().any(|skipped| name == *skipped) {
-            continue;
-        }
-        let target = to.join(&name);
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use project::{Project, example};
 
 /// The findings of a run, as `rule file:line` with the file's own name.
 fn rules(project: &Project, arguments: &[&str]) -> BTreeSet<String> {

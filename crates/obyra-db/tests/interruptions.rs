@@ -11,30 +11,8 @@ use std::process::{Child, Stdio};
 use obyra_postgres::cluster::{TemporaryCluster, for_tests};
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Limits, Reveal, Scheme, Session};
-use project::Project;
+use project::{PRODUCTION, Project};
 use rustix::process::{Pid, Signal, kill_process};
-
-const STRATEGY: &str = r#"
-state_dir = ".obyra-db"
-
-[environments.production]
-runs_on = "self-hosted"
-url_env = "ADMIN_URL"
-database = "obyra"
-schemas = { app = "app", audit = "audit" }
-
-[secrets]
-store = "env"
-
-[access]
-owner = "obyra_owner"
-
-[access.roles.obyra_app]
-schemas = { app = "read-write", audit = "append" }
-
-[access.roles.obyra_readonly]
-schemas = { app = "read" }
-"#;
 
 /// Waits at the statement whose number stands in `stop.at`, counted within the transaction.
 const STOP: &str = "
@@ -133,7 +111,7 @@ async fn production() -> (TemporaryCluster, Conninfo, Project) {
     admin.batch_execute("CREATE DATABASE obyra").await.unwrap();
     let database = cluster.loopback().with_database("obyra");
     connect(&database).await.batch_execute(STOP).await.unwrap();
-    let mut project = Project::with(STRATEGY);
+    let mut project = Project::with(PRODUCTION);
     project.set("ADMIN_URL", database.url(Scheme::Postgresql, Reveal::Password).expose_secret());
     for role in ["APP", "READONLY"] {
         project.set(&format!("OBYRA_PRODUCTION_OBYRA_{role}_PASSWORD"), "a-password-0123456789");

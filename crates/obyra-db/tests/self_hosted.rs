@@ -6,32 +6,7 @@ mod project;
 use obyra_postgres::cluster::{TemporaryCluster, for_tests};
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Limits, Reveal, Scheme, Session};
-use project::Project;
-
-const STRATEGY: &str = r#"
-state_dir = ".obyra-db"
-
-[environments.production]
-runs_on = "self-hosted"
-url_env = "ADMIN_URL"
-database = "obyra"
-schemas = { app = "app", audit = "audit" }
-
-[secrets]
-store = "env"
-
-[access]
-owner = "obyra_owner"
-
-[access.roles.obyra_app]
-schemas = { app = "read-write", audit = "append" }
-
-[access.roles.obyra_readonly]
-schemas = { app = "read" }
-
-[access.sensitive]
-"app.users" = { obyra_readonly = ["id", "name"] }
-"#;
+use project::{PRODUCTION as STRATEGY, Project};
 
 /// A server with the database `obyra`, and the project that reaches it as an administrator.
 struct Production {

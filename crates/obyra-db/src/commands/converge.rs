@@ -34,9 +34,7 @@ impl Planned {
     pub async fn of(opened: &Opened<'_>) -> Result<Self, Failure> {
         let admin = opened.admin().await?;
         let session = Session::connect(&admin, Limits::default()).await?;
-        let (policy, target) = (&opened.environment.access, opened.target());
-        let observed = obyra_access::observe(&session, policy, &target).await?;
-        let plan = obyra_access::plan(policy, &target, &observed);
+        let (observed, plan) = observe(opened, &session).await?;
         let passwords = Passwords::observe(opened, &admin, &observed).await?;
         Ok(Planned { admin, session, observed, plan, passwords })
     }
@@ -45,6 +43,14 @@ impl Planned {
     pub fn changes(&self) -> usize {
         self.plan.steps.len() + self.passwords.set.len()
     }
+}
+
+/// What is, and what to do about it.
+async fn observe(opened: &Opened<'_>, session: &Session) -> Result<(Observed, Plan), Failure> {
+    let (policy, target) = (&opened.environment.access, opened.target());
+    let observed = obyra_access::observe(session, policy, &target).await?;
+    let plan = obyra_access::plan(policy, &target, &observed);
+    Ok((observed, plan))
 }
 
 /// How much of a plan is shown.
@@ -110,16 +116,11 @@ pub async fn apply_opened(opened: &Opened<'_>, consent: Consent, detail: Detail)
 /// Applies what is left to converge after a migration or seeds that were consented to, while the
 /// change lock is held.
 pub async fn settle_under_lock(opened: &Opened<'_>, session: &Session) -> Result<(), Failure> {
-    converge(opened, session, Patience { change_lock: None, ..Patience::default() }).await
-}
-
-async fn converge(opened: &Opened<'_>, session: &Session, patience: Patience) -> Result<(), Failure> {
-    let (policy, target) = (&opened.environment.access, opened.target());
-    let observed = obyra_access::observe(session, policy, &target).await?;
-    let plan = obyra_access::plan(policy, &target, &observed);
+    let (_, plan) = observe(opened, session).await?;
     if plan.is_empty() {
         return Ok(());
     }
+    let patience = Patience { change_lock: None, ..Patience::default() };
     let passwords = Passwords::default();
     let outcome = apply_plan(opened, session, &plan, &BTreeMap::new(), patience).await;
     record(opened, (&plan, &passwords), &outcome)?;

@@ -11,6 +11,9 @@ use obyra_migrations::scan::is_about_a_secret;
 use crate::clock;
 use crate::printer::Printer;
 
+/// A line that the renderer takes for a secret, and therefore does not show.
+const NOT_SHOWN: &str = "password = …";
+
 /// The formats of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -52,5 +55,7 @@ fn without_secrets(source: String, file: &Path, findings: &[Finding]) -> String 
         return source;
     }
     let lines = source.lines().enumerate();
-    lines.map(|(at, line)| if hidden.contains(&(at + 1)) { "…" } else { line }.to_owned() + "\n").collect()
+    lines
+        .map(|(at, line)| if hidden.contains(&(at + 1)) { NOT_SHOWN } else { line }.to_owned() + "\n")
+        .collect()
 }

@@ -1,7 +1,5 @@
 //! `migrate deploy` brings the database to Alembic's head; `migrate status` says where it stands.
 
-use std::time::Duration;
-
 use obyra_access::Target;
 use obyra_evidence::render;
 use obyra_evidence::{Exit, Failure, Outcome, text};
@@ -12,11 +10,8 @@ use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 use crate::cli::{Consent, Migrate};
 use crate::commands::{converge, gate, scan};
 use crate::confirm::confirm;
-use crate::environment::{Opened, Told};
+use crate::environment::{LOCK_WAIT, Opened, Told};
 use crate::invocation::Invocation;
-
-/// How long a deploy waits for another change to end.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs the verb.
 pub async fn migrate(invocation: &mut Invocation, verb: &Migrate) -> Result<Exit, Failure> {
@@ -93,7 +88,7 @@ pub fn hidden_variables(opened: &Opened<'_>) -> Vec<String> {
     }
 }
 
-/// `migrate deploy` within longer work. An environment without a folder of migrations has none.
+/// `migrate deploy` within longer work.
 pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), Failure> {
     let printer = opened.invocation.printer;
     let application = Application::of(opened).await?;

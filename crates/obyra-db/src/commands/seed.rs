@@ -1,20 +1,15 @@
 //! `seed apply|verify|status`: the numbered SQL files that every environment needs.
 
-use std::time::Duration;
-
 use obyra_evidence::render;
-use obyra_evidence::{Exit, Failure, Outcome, text};
+use obyra_evidence::{Exit, Failure, Outcome, Record, text};
 use obyra_postgres::{ChangeLock, Conninfo, Limits, Session};
 use obyra_seeds::{Action, Copied, Plan, Planned, Proof, Seed as File, Target, Tracking};
 
 use crate::cli::{Consent, Seed};
 use crate::commands::converge;
 use crate::confirm::confirm;
-use crate::environment::{Opened, Told};
+use crate::environment::{LOCK_WAIT, Opened, Told};
 use crate::invocation::Invocation;
-
-/// How long seeds wait for another change to end.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs the verb.
 pub async fn seed(invocation: &mut Invocation, verb: &Seed) -> Result<Exit, Failure> {
@@ -47,7 +42,7 @@ pub async fn observe(opened: &Opened<'_>, session: &Session) -> Result<(Vec<File
 }
 
 /// What identifies a set of seeds: their numbers and checksums.
-pub fn digest(seeds: &[File]) -> String {
+fn digest(seeds: &[File]) -> String {
     let parts: Vec<String> =
         seeds.iter().map(|seed| format!("{:03}:{}", seed.number, &seed.checksum[..12])).collect();
     parts.join(" ")
@@ -101,12 +96,16 @@ fn tell_json(opened: &Opened<'_>, applied: &[obyra_seeds::Applied]) -> Result<()
     Ok(())
 }
 
+/// What the newest proof on record says of exactly these files.
+pub fn proof_of(opened: &Opened<'_>, seeds: &[File]) -> Result<Option<Record>, Failure> {
+    let newest = opened.latest("seed.verify")?;
+    Ok(newest.filter(|record| record.facts.get("seeds") == Some(&digest(seeds))))
+}
+
 /// The proof, unless the ledger has it for exactly these files.
 pub async fn prove_unless_proven(opened: &Opened<'_>) -> Result<(), Failure> {
     let seeds = obyra_seeds::discover(&opened.environment.seeds.directory_in(&opened.strategy.folder))?;
-    let proven = opened.latest("seed.verify")?.is_some_and(|record| {
-        record.outcome == Outcome::Passed && record.facts.get("seeds") == Some(&digest(&seeds))
-    });
+    let proven = proof_of(opened, &seeds)?.is_some_and(|record| record.outcome == Outcome::Passed);
     if proven { Ok(()) } else { verify_opened(opened).await.map(drop) }
 }
 

@@ -1,7 +1,7 @@
 //! Facts about migrations and seeds: what the database shows now, and what the ledger proves.
 
 use obyra_continuity::{Fact, LineId};
-use obyra_evidence::{Failure, Outcome, text};
+use obyra_evidence::{Entry, Failure, Filter, Outcome, text};
 use obyra_postgres::Session;
 
 use super::{broken, holds, unknown};
@@ -67,42 +67,43 @@ async fn migrations(opened: &Opened<'_>, session: &Session) -> Result<History, F
     } else {
         broken(text::cli::FACT_BEHIND.with("count", plan.pending.len()).with("head", head), &deploy)
     };
+    let records = opened.ledger()?.records(&Filter::default())?;
     Ok(History {
-        replays: from_empty(opened, head)?,
+        replays: from_empty(&records, head),
         at_head,
-        upgrade: gated(opened, "gate.upgrade", head)?,
-        downgrade: gated(opened, "gate.downgrade", head)?,
+        upgrade: gated(&records, "gate.upgrade", head),
+        downgrade: gated(&records, "gate.downgrade", head),
     })
 }
 
 /// What the newest gate of this head found, whichever environment it was run for.
-fn gated(opened: &Opened<'_>, subject: &str, head: &str) -> Result<Fact, Failure> {
-    let filter = obyra_evidence::Filter { subject_prefix: Some(subject.to_owned()), ..Default::default() };
-    let found = opened.ledger()?.records(&filter)?.into_iter().rev().find(|entry| {
-        entry.record.outcome != Outcome::Unknown
+fn gated(records: &[Entry], subject: &str, head: &str) -> Fact {
+    let found = records.iter().rev().find(|entry| {
+        entry.record.subject == subject
+            && entry.record.outcome != Outcome::Unknown
             && entry.record.facts.get("head").is_some_and(|of| of == head)
     });
     let command = "obyra-db migrate gate";
     let Some(entry) = found else {
         let mend = text::cli::RUN.with("command", command);
-        return Ok(unknown(text::gate::FACT_UNPROVEN.with("head", head), Some(mend)));
+        return unknown(text::gate::FACT_UNPROVEN.with("head", head), Some(mend));
     };
     let at = entry.record.at.strftime("%Y-%m-%d %H:%M UTC");
     if entry.record.outcome == Outcome::Failed {
         let evidence = text::gate::FACT_FAILED.with("at", at).with("why", &entry.record.observed);
-        return Ok(broken(evidence, command));
+        return broken(evidence, command);
     }
     let evidence = match subject {
         "gate.upgrade" => text::gate::FACT_UPGRADE.with("head", head),
         _ => text::gate::FACT_DOWNGRADE
             .with("count", entry.record.figures.get("checked").copied().unwrap_or_default()),
     };
-    Ok(holds(evidence.with("at", at).with("record", entry.sequence)))
+    holds(evidence.with("at", at).with("record", entry.sequence))
 }
 
 /// Any environment's deploy from the base to this head is proof that the history replays, and so is a gate.
-fn from_empty(opened: &Opened<'_>, head: &str) -> Result<Fact, Failure> {
-    let proof = opened.ledger()?.records(&Default::default())?.into_iter().rev().find(|entry| {
+fn from_empty(records: &[Entry], head: &str) -> Fact {
+    let proof = records.iter().rev().find(|entry| {
         let fact = |name: &str| entry.record.facts.get(name).map(String::as_str);
         let ended = match entry.record.subject.as_str() {
             "gate.upgrade" => Outcome::Passed,
@@ -111,7 +112,7 @@ fn from_empty(opened: &Opened<'_>, head: &str) -> Result<Fact, Failure> {
         };
         entry.record.outcome == ended && fact("from_base") == Some("true") && fact("head") == Some(head)
     });
-    Ok(match proof {
+    match proof {
         Some(entry) => holds(
             text::cli::FACT_FROM_EMPTY
                 .with("environment", &entry.record.environment)
@@ -123,7 +124,7 @@ fn from_empty(opened: &Opened<'_>, head: &str) -> Result<Fact, Failure> {
             text::cli::FACT_FROM_EMPTY_UNPROVEN.with("head", head),
             Some(text::cli::RUN.with("command", "obyra-db up dev --recreate")),
         ),
-    })
+    }
 }
 
 /// Whether every seed is applied as it is in the folder, and whether exactly these were proven idempotent.
@@ -134,15 +135,13 @@ async fn seeds(opened: &Opened<'_>, session: &Session) -> Result<(Fact, Fact), F
         return Ok((fact.clone(), fact));
     }
     let verify = format!("obyra-db seed verify {}", opened.name());
-    let proof = opened.latest("seed.verify")?;
-    let same = |record: &obyra_evidence::Record| record.facts.get("seeds") == Some(&seed::digest(&seeds));
-    let idempotent = match proof {
-        Some(record) if record.outcome == Outcome::Passed && same(&record) => holds(
+    let idempotent = match seed::proof_of(opened, &seeds)? {
+        Some(record) if record.outcome == Outcome::Passed => holds(
             text::cli::FACT_SEEDS_PROVEN
                 .with("count", seeds.len())
                 .with("at", record.at.strftime("%Y-%m-%d %H:%M UTC")),
         ),
-        Some(record) if record.outcome == Outcome::Failed && same(&record) => {
+        Some(record) if record.outcome == Outcome::Failed => {
             broken(text::cli::FACT_UNREADABLE.with("why", &record.observed), &verify)
         }
         _ => unknown(text::cli::FACT_SEEDS_UNPROVEN.message(), Some(text::cli::RUN.with("command", &verify))),

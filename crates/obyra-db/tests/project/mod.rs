@@ -8,6 +8,32 @@ use std::process::Output;
 use assert_cmd::Command;
 use tempfile::TempDir;
 
+/// A strategy for a server that `$ADMIN_URL` reaches.
+pub const PRODUCTION: &str = r#"
+state_dir = ".obyra-db"
+
+[environments.production]
+runs_on = "self-hosted"
+url_env = "ADMIN_URL"
+database = "obyra"
+schemas = { app = "app", audit = "audit" }
+
+[secrets]
+store = "env"
+
+[access]
+owner = "obyra_owner"
+
+[access.roles.obyra_app]
+schemas = { app = "read-write", audit = "append" }
+
+[access.roles.obyra_readonly]
+schemas = { app = "read" }
+
+[access.sensitive]
+"app.users" = { obyra_readonly = ["id", "name"] }
+"#;
+
 /// A folder, a home that must stay empty, and the variables that a shell would have.
 pub struct Project {
     folder: TempDir,
@@ -134,11 +160,18 @@ impl Run {
     }
 }
 
+/// A copy of an example as it is in the repository.
+pub fn example(name: &str) -> Project {
+    let project = Project::empty();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name), project.path());
+    project
+}
+
 /// The example application, and OBYRA's strategy beside it.
 pub fn application() -> Project {
-    let project = Project::empty();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/obyra-mini");
-    copy(&example, project.path());
+    let project = example("obyra-mini");
+    // Somebody may have tried the example in place; these tests want the template.
+    let _ = std::fs::remove_file(project.path().join("obyra-db.toml"));
     project.run(&["init", "--lang", "en"]).ends(0);
     project
 }
@@ -147,7 +180,7 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name();
-        if [".venv", ".obyra-db", "__pycache__", "obyra-db.toml"].iter().any(|skipped| name == *skipped) {
+        if [".venv", ".obyra-db", "__pycache__"].iter().any(|skipped| name == *skipped) {
             continue;
         }
         let target = to.join(&name);
