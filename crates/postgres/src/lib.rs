@@ -13,6 +13,7 @@ mod session;
 mod sql;
 mod tls;
 mod version;
+pub mod wal;
 
 pub use conninfo::{
     ChannelBinding, Conninfo, Host, Reveal, RootCertificate, Scheme, SslMode, TargetSessionAttrs,
