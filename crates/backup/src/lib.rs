@@ -1,0 +1,10 @@
+//! Physical backups over PostgreSQL's own protocol into a repository of our own: taken, kept,
+//! proven and restored.
+//!
+//! The format that is written is docs/repository-format.md. What is in the store is the truth; nothing
+//! else is remembered between two runs. Nothing here reads the strategy file or prints.
+
+pub mod repository;
+
+/// What every room returns.
+pub type Result<T> = std::result::Result<T, obyra_evidence::Failure>;
