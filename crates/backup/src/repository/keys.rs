@@ -68,7 +68,9 @@ impl Unlock {
 
     /// A new age identity.
     pub fn generate() -> Unlock {
-        Unlock::Identity(SecretString::from(x25519::Identity::generate().to_string().expose_secret().to_owned()))
+        Unlock::Identity(SecretString::from(
+            x25519::Identity::generate().to_string().expose_secret().to_owned(),
+        ))
     }
 }
 
@@ -180,7 +182,8 @@ fn wrap(master: &SecretBox<[u8; WRAPPED]>, unlock: &Unlock) -> Result<Vec<u8>> {
             age::encrypt(&recipient, plain).map_err(|e| failed(&e))
         }
         Unlock::Identity(identity) => {
-            let identity: x25519::Identity = identity.expose_secret().parse().map_err(|e: &str| failed(&e))?;
+            let identity: x25519::Identity =
+                identity.expose_secret().parse().map_err(|e: &str| failed(&e))?;
             age::encrypt(&identity.to_public(), plain).map_err(|e| failed(&e))
         }
     }
@@ -189,7 +192,9 @@ fn wrap(master: &SecretBox<[u8; WRAPPED]>, unlock: &Unlock) -> Result<Vec<u8>> {
 /// `None` if it is wrapped for somebody else.
 fn unwrap(wrapped: &[u8], unlock: &Unlock) -> Result<Option<SecretBox<[u8; WRAPPED]>>> {
     let plain = match unlock {
-        Unlock::Passphrase(passphrase) => age::decrypt(&age::scrypt::Identity::new(passphrase.clone()), wrapped),
+        Unlock::Passphrase(passphrase) => {
+            age::decrypt(&age::scrypt::Identity::new(passphrase.clone()), wrapped)
+        }
         Unlock::Identity(identity) => {
             let identity: x25519::Identity = identity
                 .expose_secret()

@@ -66,7 +66,11 @@ impl FromStr for BackupId {
                 17.. => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
                 _ => byte.is_ascii_digit(),
             });
-        if shaped { Ok(BackupId(text.to_owned())) } else { Err(format!("not the name of a backup: {text:?}")) }
+        if shaped {
+            Ok(BackupId(text.to_owned()))
+        } else {
+            Err(format!("not the name of a backup: {text:?}"))
+        }
     }
 }
 
@@ -150,7 +154,9 @@ mod tests {
         let id = BackupId::new("2026-11-24T03:00:00Z".parse().unwrap(), 0xab);
         assert_eq!(id.as_str(), "20261124T030000Z-00ab");
         assert_eq!(id.as_str().parse::<BackupId>().unwrap(), id);
-        for wrong in ["", "../../x", "20261124T030000Z-00AB", "20261124 030000Z-00ab", "20261124T030000Z-00abc"] {
+        for wrong in
+            ["", "../../x", "20261124T030000Z-00AB", "20261124 030000Z-00ab", "20261124T030000Z-00abc"]
+        {
             assert!(wrong.parse::<BackupId>().is_err(), "{wrong}");
         }
     }

@@ -71,7 +71,10 @@ impl Piece {
             self.packs.push(pack.clone());
             self.packs.len() - 1
         });
-        u16::try_from(at).ok().filter(|at| *at != NOWHERE).ok_or_else(|| Failure::new(text::backup::PIECE_DAMAGED))
+        u16::try_from(at)
+            .ok()
+            .filter(|at| *at != NOWHERE)
+            .ok_or_else(|| Failure::new(text::backup::PIECE_DAMAGED))
     }
 
     /// Adds a block; joins it with the run before where it continues that.
@@ -81,7 +84,9 @@ impl Piece {
             let continues = match (last.kept, kept) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {
-                    a.pack == b.pack && a.frame == b.frame && a.offset + bytes_before * u32::from(last.blocks) == b.offset
+                    a.pack == b.pack
+                        && a.frame == b.frame
+                        && a.offset + bytes_before * u32::from(last.blocks) == b.offset
                 }
                 _ => false,
             };

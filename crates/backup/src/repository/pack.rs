@@ -125,7 +125,16 @@ impl PackWriter {
         let compressor = zstd::bulk::Compressor::new(level).map_err(compression)?;
         let key = pack_key(keys, &seal, name)?;
         let name = name.to_owned();
-        Ok(PackWriter { name, seal, key, level, buffer, directory: Vec::new(), compressor, scratch: Vec::new() })
+        Ok(PackWriter {
+            name,
+            seal,
+            key,
+            level,
+            buffer,
+            directory: Vec::new(),
+            compressor,
+            scratch: Vec::new(),
+        })
     }
 
     /// Bytes so far.
@@ -217,15 +226,14 @@ impl FrameOpener {
         }
         let mut sealed = sealed.to_vec();
         let aad = additional(&self.name, kind);
-        let plain = self
-            .key
-            .open_in_place(nonce(at.offset), Aad::from(&aad), &mut sealed)
-            .map_err(|_| damaged())?;
+        let plain =
+            self.key.open_in_place(nonce(at.offset), Aad::from(&aad), &mut sealed).map_err(|_| damaged())?;
         let size = zstd::zstd_safe::get_frame_content_size(plain).ok().flatten().ok_or_else(damaged)?;
         let size = usize::try_from(size).ok().filter(|size| *size <= FRAME_RAW_MAX).ok_or_else(damaged)?;
         raw.clear();
         raw.reserve(size);
-        zstd::bulk::decompress_to_buffer(plain, raw).map_err(|_| damaged())?;
+        let mut decompressor = zstd::bulk::Decompressor::new().map_err(compression)?;
+        decompressor.decompress_to_buffer(plain, raw).map_err(|_| damaged())?;
         Ok(kind)
     }
 

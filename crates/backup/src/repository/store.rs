@@ -126,7 +126,8 @@ impl Store {
     /// The names of the folders directly below a folder.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
         let path = Path::from(folder);
-        let listed = self.objects.list_with_delimiter(Some(&path)).await.map_err(|e| self.failed(folder, e))?;
+        let listed =
+            self.objects.list_with_delimiter(Some(&path)).await.map_err(|e| self.failed(folder, e))?;
         let names = listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned));
         Ok(names.collect())
     }
