@@ -5,15 +5,15 @@
 //! from the server's own log. Nothing is believed from an exit code.
 
 mod branch;
-mod catalogue;
+pub(crate) mod catalogue;
 mod course;
 mod judge;
 mod log;
 mod models;
 mod places;
 mod proof;
-mod stage;
-mod start;
+pub(crate) mod stage;
+pub(crate) mod start;
 mod trips;
 mod watch;
 

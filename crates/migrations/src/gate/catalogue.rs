@@ -17,11 +17,11 @@ struct Object {
 ///
 /// Cloning is cheap: a relation that did not change is shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Catalogue(BTreeMap<i64, Arc<Vec<Object>>>);
+pub(crate) struct Catalogue(BTreeMap<i64, Arc<Vec<Object>>>);
 
 /// What is different about one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Change {
+pub(crate) struct Change {
     pub name: String,
     /// Its definition before; none if it was not there.
     pub before: Option<String>,
@@ -98,7 +98,7 @@ impl Change {
 }
 
 /// `- index a on app.b; ~ column app.b.c: integer -> bigint`, the first few.
-pub(super) fn shown(changes: &[Change]) -> String {
+pub(crate) fn shown(changes: &[Change]) -> String {
     const CHANGES_SHOWN: usize = 6;
     const DEFINITION_CHARS_SHOWN: usize = 100;
     let short = |definition: &str| {

@@ -1,13 +1,13 @@
-//! The throw-away server of a gate: one cluster, one database at a time, always under the same name.
+//! The throw-away server of a gate or a baseline: one cluster, one database at a time, always under the same name.
 
 use std::future::Future;
 use std::path::PathBuf;
 
 use obyra_evidence::{Failure, Progress, text};
-use obyra_postgres::cluster::{Installation, TemporaryCluster, TemporaryOptions};
+use obyra_postgres::cluster::{Installation, Search, TemporaryCluster, TemporaryOptions};
 use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
 
-use super::{Order, log};
+use super::log;
 
 const MEASURE: &str = include_str!("measure.sql");
 const SNAPSHOT: &str = include_str!("snapshot.sql");
@@ -19,7 +19,7 @@ pub trait Site: Send {
 }
 
 /// The cluster. Whatever happens, it is gone with this value.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     cluster: TemporaryCluster,
     first: Session,
     database: String,
@@ -27,7 +27,7 @@ pub(super) struct Stage {
 }
 
 /// A database of the stage.
-pub(super) struct Database {
+pub(crate) struct Database {
     /// The superuser's session: the second connection of every proof.
     pub admin: Session,
     /// The connection of the role that migrates.
@@ -38,14 +38,14 @@ pub(super) struct Database {
 
 impl Stage {
     /// Starts the cluster. Nothing of it needs to survive a crash.
-    pub async fn start(order: &Order<'_>, progress: &dyn Progress) -> Result<Stage> {
-        let installation = Installation::find_or_fetch(order.postgres, progress).await?;
+    pub async fn start(postgres: &Search, database: &str, progress: &dyn Progress) -> Result<Stage> {
+        let installation = Installation::find_or_fetch(postgres, progress).await?;
         let mut settings = own(&log::SETTINGS);
         settings.extend(own(&[("autovacuum", "off"), ("jit", "off"), ("checkpoint_timeout", "1h")]));
         let options = TemporaryOptions { settings, in_memory: true, ..TemporaryOptions::default() };
-        let cluster = TemporaryCluster::start_with(&installation, &order.postgres.cache, &options).await?;
+        let cluster = TemporaryCluster::start_with(&installation, &postgres.cache, &options).await?;
         let first = Session::connect(&cluster.admin(), Limits::patient()).await?;
-        Ok(Stage { cluster, first, database: order.database.to_owned(), made: 0 })
+        Ok(Stage { cluster, first, database: database.to_owned(), made: 0 })
     }
 
     /// An empty database as the environment's is before its first revision. The one before keeps another name,

@@ -39,7 +39,7 @@ pub async fn sizes(session: &Session) -> Result<Sizes> {
 }
 
 /// The role that restores; whatever it made is handed over afterwards.
-const RESTORER: &str = "obyra_gate_restorer";
+pub(crate) const RESTORER: &str = "obyra_gate_restorer";
 
 /// Restores the schema into an empty database. What the dump says about roles that the gate does not have,
 /// it may say in vain.
@@ -69,7 +69,7 @@ pub(super) async fn restore(
 }
 
 /// Hands over what was restored to whoever the migrations act as.
-pub(super) async fn hand_over(admin: &Session, runner: &Conninfo) -> Result<()> {
+pub(crate) async fn hand_over(admin: &Session, runner: &Conninfo) -> Result<()> {
     let failed =
         |error: &obyra_postgres::tokio_postgres::Error| sql_failure(text::gate::RESTORING.message(), error);
     let session = Session::connect(runner, obyra_postgres::Limits::default()).await?;
