@@ -5,6 +5,7 @@
 
 pub mod cluster;
 mod conninfo;
+pub mod lex;
 mod lock;
 mod passfile;
 mod password;
