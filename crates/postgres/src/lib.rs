@@ -4,6 +4,7 @@
 //! Nothing here knows the strategy. No password reaches an error, a log or `Debug`.
 
 pub mod cluster;
+mod connect;
 mod conninfo;
 pub mod lex;
 mod lock;

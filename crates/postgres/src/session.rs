@@ -1,8 +1,7 @@
 //! One connection to one database, with the limits that a careful visitor sets himself.
 
-mod attempt;
 mod drive;
-mod refusal;
+mod establish;
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,10 +10,10 @@ use std::time::Duration;
 use obyra_evidence::{Failure, Message, text};
 use tokio_postgres::Client;
 
-use crate::conninfo::{Conninfo, TargetSessionAttrs};
-use crate::{Result, ServerVersion, sql_failure, tls};
-use attempt::Kind;
+use crate::conninfo::Conninfo;
+use crate::{Result, ServerVersion, connect, sql_failure};
 use drive::Driver;
+use establish::{NOTICE_OUR_END, Opening};
 
 /// How long a statement may wait for a lock, and how long it may run. `None` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,32 +66,7 @@ pub struct Session {
 impl Session {
     /// Connects to the first host that answers and is of the wanted kind.
     pub async fn connect(target: &Conninfo, limits: Limits) -> Result<Session> {
-        let tls = tls::connector(target)?;
-        let mut misses = Vec::new();
-        for wanted in passes(target.target_session_attrs()) {
-            for host in target.hosts() {
-                let addresses = match attempt::addresses(host, target.connect_timeout()).await {
-                    Ok(addresses) => addresses,
-                    Err(failure) => {
-                        misses.push(failure);
-                        continue;
-                    }
-                };
-                for address in addresses {
-                    let attempt = attempt::Attempt { target, host, address, tls: &tls, limits };
-                    match attempt.run().await {
-                        Ok((session, kind)) if suits(wanted, kind) => return Ok(session),
-                        Ok(_) => misses.push(Failure::new(
-                            text::postgres::WRONG_KIND_OF_SERVER.with("server", host).with("wanted", wanted),
-                        )),
-                        // Another host would refuse the same credentials, and count it as one more try.
-                        Err(refused) if refused.is_final => return Err(refused.failure),
-                        Err(refused) => misses.push(refused.failure),
-                    }
-                }
-            }
-        }
-        Err(no_host(target, misses))
+        connect::connect(target, &Opening(limits)).await
     }
 
     /// The server's version.
@@ -132,7 +106,7 @@ impl Session {
         let reset = format!(
             "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {} {}",
             self.limits.statements(),
-            if self.notices_our_end { attempt::NOTICE_OUR_END } else { "" },
+            if self.notices_our_end { NOTICE_OUR_END } else { "" },
         );
         match self.batch_execute(&reset).await {
             Ok(()) => Ok(()),
@@ -168,63 +142,5 @@ impl fmt::Debug for Session {
             .field("version", &self.version)
             .field("encrypted", &self.encrypted)
             .finish_non_exhaustive()
-    }
-}
-
-/// `prefer-standby` goes round twice: once for a standby, once for whatever there is.
-fn passes(wanted: TargetSessionAttrs) -> Vec<TargetSessionAttrs> {
-    match wanted {
-        TargetSessionAttrs::PreferStandby => vec![TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
-        other => vec![other],
-    }
-}
-
-fn suits(wanted: TargetSessionAttrs, kind: Kind) -> bool {
-    match wanted {
-        TargetSessionAttrs::Any | TargetSessionAttrs::PreferStandby => true,
-        TargetSessionAttrs::ReadWrite => !kind.read_only,
-        TargetSessionAttrs::ReadOnly => kind.read_only,
-        TargetSessionAttrs::Primary => !kind.in_recovery,
-        TargetSessionAttrs::Standby => kind.in_recovery,
-    }
-}
-
-/// One failure for one reason; for several, one that lists them in the order of the attempts.
-fn no_host(target: &Conninfo, misses: Vec<Failure>) -> Failure {
-    let mut reasons: Vec<Failure> = Vec::new();
-    for miss in misses {
-        if reasons.iter().all(|reason| reason.to_string() != miss.to_string()) {
-            reasons.push(miss);
-        }
-    }
-    if reasons.len() == 1 {
-        return reasons.remove(0);
-    }
-    let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-    let failure =
-        Failure::new(text::postgres::NO_HOST.with("hosts", target.host_summary())).because(words.join("; "));
-    match reasons.into_iter().find_map(|reason| reason.mend) {
-        Some(mend) => failure.mended_by(mend),
-        None => failure,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_kind_of_server_suits_what_asks_for_it() {
-        use TargetSessionAttrs as T;
-        let primary = Kind { in_recovery: false, read_only: false };
-        let read_only_primary = Kind { in_recovery: false, read_only: true };
-        let standby = Kind { in_recovery: true, read_only: true };
-        let suited = |wanted| [primary, read_only_primary, standby].map(|kind| suits(wanted, kind));
-        assert_eq!(suited(T::Any), [true, true, true]);
-        assert_eq!(suited(T::ReadWrite), [true, false, false]);
-        assert_eq!(suited(T::ReadOnly), [false, true, true]);
-        assert_eq!(suited(T::Primary), [true, true, false]);
-        assert_eq!(suited(T::Standby), [false, false, true]);
-        assert_eq!(passes(T::PreferStandby), [T::Standby, T::Any]);
     }
 }

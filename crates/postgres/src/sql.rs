@@ -1,7 +1,7 @@
 //! What the server says when it refuses a statement, in one shape.
 
 use std::error::Error as _;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use obyra_evidence::{Code, Failure, Message, text};
 use tokio_postgres::error::{DbError, SqlState};
@@ -19,22 +19,56 @@ pub fn sql_failure(what: Message, error: &tokio_postgres::Error) -> Failure {
             failure
         };
     };
-    let failure = Failure::new(what).because(server_words(said));
-    match mend(said.code()) {
+    server_failure(what, &said.into())
+}
+
+/// The same for what was already taken apart.
+pub(crate) fn server_failure(what: Message, said: &ServerError) -> Failure {
+    let failure = Failure::new(what).because(said);
+    match mend(&said.code) {
         Some(code) => failure.mended_by(code),
         None => failure,
     }
 }
 
-/// `ERROR 42P01: relation "x" does not exist; DETAIL: …; HINT: …`
-pub(crate) fn server_words(said: &DbError) -> String {
-    let mut words = format!("{} {}: {}", said.severity(), said.code().code(), said.message());
-    for (label, part) in [("DETAIL", said.detail()), ("HINT", said.hint()), ("CONTEXT", said.where_())] {
-        if let Some(part) = part {
-            let _ = write!(words, "; {label}: {part}");
+/// What a server says when it refuses, whichever client heard it.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerError {
+    pub severity: String,
+    pub code: SqlState,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub context: Option<String>,
+    /// The function of the server that raised it: the same in every language, and finer than the code.
+    pub routine: Option<String>,
+}
+
+impl From<&DbError> for ServerError {
+    fn from(said: &DbError) -> Self {
+        ServerError {
+            severity: said.severity().to_owned(),
+            code: said.code().clone(),
+            message: said.message().to_owned(),
+            detail: said.detail().map(str::to_owned),
+            hint: said.hint().map(str::to_owned),
+            context: said.where_().map(str::to_owned),
+            routine: said.routine().map(str::to_owned),
         }
     }
-    words
+}
+
+/// `ERROR 42P01: relation "x" does not exist; DETAIL: …; HINT: …`
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.severity, self.code.code(), self.message)?;
+        for (label, part) in [("DETAIL", &self.detail), ("HINT", &self.hint), ("CONTEXT", &self.context)] {
+            if let Some(part) = part {
+                write!(f, "; {label}: {part}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// An error with its causes, the outermost first.

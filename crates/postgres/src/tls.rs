@@ -10,15 +10,14 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::Result;
 use crate::conninfo::{Conninfo, RootCertificate, SslMode, TlsWish};
 use verifier::{Demand, Trust, Verifier};
 
-/// What makes a TLS stream for this target. The provider is named here, so that nothing
+/// How TLS is spoken with this target. The provider is named here, so that nothing
 /// depends on what else in the process chose a default.
-pub(crate) fn connector(target: &Conninfo) -> Result<MakeRustlsConnect> {
+pub(crate) fn client_config(target: &Conninfo) -> Result<Arc<ClientConfig>> {
     let wish = target.tls();
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = verifier(wish, &provider)?;
@@ -33,7 +32,7 @@ pub(crate) fn connector(target: &Conninfo) -> Result<MakeRustlsConnect> {
             .map_err(|e| Failure::new(text::postgres::CLIENT_CERTIFICATE).because(e))?,
         None => config.with_no_client_auth(),
     };
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Arc::new(config))
 }
 
 fn verifier(wish: &TlsWish, provider: &Arc<CryptoProvider>) -> Result<Verifier> {

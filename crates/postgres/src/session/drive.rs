@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Connection};
 
-use crate::sql::{chain, server_words};
+use crate::sql::{ServerError, chain};
 
 /// A chatty function must not fill the memory.
 const NOTICES_MAX: usize = 1_000;
@@ -100,7 +100,8 @@ where
             }
             Some(Ok(_)) => {}
             Some(Err(error)) => {
-                return End::Lost(error.as_db_error().map_or_else(|| chain(&error), server_words));
+                let said = error.as_db_error().map(ServerError::from);
+                return End::Lost(said.map_or_else(|| chain(&error), |said| said.to_string()));
             }
             None => return End::Closed,
         }

@@ -1,20 +1,21 @@
 //! Why a server did not let us in, and what mends it.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use obyra_evidence::{Failure, Message, text};
 use rustls::CertificateError;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
-use super::attempt::Attempt;
+use super::Attempt;
 use crate::ServerVersion;
-use crate::sql::{chain, server_words};
+use crate::sql::{ServerError, chain};
 use text::postgres as say;
 
 /// A failed attempt, with what it means for the next one.
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub failure: Failure,
     /// The other way (plain after TLS, TLS after plain) may succeed.
     pub is_about_encryption: bool,
@@ -23,21 +24,21 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn other(failure: Failure) -> Self {
+    pub(crate) fn other(failure: Failure) -> Self {
         Refusal { failure, is_about_encryption: false, is_final: false }
     }
 
-    fn about_encryption(failure: Failure) -> Self {
+    pub(crate) fn about_encryption(failure: Failure) -> Self {
         Refusal { is_about_encryption: true, ..Refusal::other(failure) }
     }
 
-    fn last(failure: Failure) -> Self {
+    pub(crate) fn last(failure: Failure) -> Self {
         Refusal { is_final: true, ..Refusal::other(failure) }
     }
 }
 
 /// The server took longer than `connect_timeout`.
-pub(super) fn too_slow(attempt: &Attempt<'_>, limit: Duration) -> Refusal {
+pub(crate) fn too_slow(attempt: &Attempt<'_>, limit: Duration) -> Refusal {
     Refusal::other(
         Failure::new(say::NO_ANSWER.with("server", attempt.host).with("seconds", limit.as_secs()))
             .mended_by(say::MEND_NO_ANSWER),
@@ -45,7 +46,7 @@ pub(super) fn too_slow(attempt: &Attempt<'_>, limit: Duration) -> Refusal {
 }
 
 /// The server is older than what the program knows.
-pub(super) fn too_old(attempt: &Attempt<'_>, version: ServerVersion) -> Failure {
+pub(crate) fn too_old(attempt: &Attempt<'_>, version: ServerVersion) -> Failure {
     Failure::new(
         say::TOO_OLD
             .with("server", attempt.host)
@@ -56,17 +57,22 @@ pub(super) fn too_old(attempt: &Attempt<'_>, version: ServerVersion) -> Failure 
 }
 
 /// What an error of the driver means.
-pub(super) fn refusal(attempt: &Attempt<'_>, encrypted: bool, error: &tokio_postgres::Error) -> Refusal {
+pub(crate) fn of_driver(attempt: &Attempt<'_>, encrypted: bool, error: &tokio_postgres::Error) -> Refusal {
     if let Some(said) = error.as_db_error() {
-        return by_server(attempt, encrypted, said);
+        return by_server(attempt, encrypted, &said.into());
     }
     if let Some(io) = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>()) {
-        return match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(tls) => Refusal::about_encryption(by_tls(attempt, tls)),
-            None => by_network(attempt, io),
-        };
+        return by_io(attempt, io);
     }
     by_handshake(attempt, error)
+}
+
+/// What an error of the network or of TLS means.
+pub(crate) fn by_io(attempt: &Attempt<'_>, error: &std::io::Error) -> Refusal {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => Refusal::about_encryption(by_tls(attempt, tls)),
+        None => by_network(attempt, error),
+    }
 }
 
 fn by_network(attempt: &Attempt<'_>, error: &std::io::Error) -> Refusal {
@@ -112,38 +118,63 @@ fn by_tls(attempt: &Attempt<'_>, error: &rustls::Error) -> Failure {
 /// What the driver itself finds before or during authentication; it has only words for it.
 fn by_handshake(attempt: &Attempt<'_>, error: &tokio_postgres::Error) -> Refusal {
     let words = chain(error);
-    let server = attempt.host;
     if words.contains("server does not support TLS") {
-        let what = say::TLS_REFUSED.with("server", server).with("mode", attempt.target.ssl_mode());
-        return Refusal::about_encryption(Failure::new(what).mended_by(say::MEND_TLS_REFUSED));
+        return tls_refused(attempt);
     }
     if words.contains("channel binding") {
-        let what = say::NO_CHANNEL_BINDING.with("server", server);
-        return Refusal::last(Failure::new(what).because(words).mended_by(say::MEND_CHANNEL_BINDING));
+        return no_channel_binding(attempt, &words);
     }
     if words.contains("password missing") {
-        let what = say::PASSWORD_MISSING.with("server", server).with("role", attempt.target.user());
-        return Refusal::last(Failure::new(what).mended_by(say::MEND_PASSWORD_MISSING));
+        return password_missing(attempt);
     }
     if error.is_closed() {
-        let what = say::HUNG_UP.with("server", server);
-        return Refusal::other(Failure::new(what).because(words).mended_by(say::MEND_SERVER_RESTART));
+        return hung_up(attempt, &words);
     }
-    Refusal::other(Failure::new(say::HANDSHAKE.with("server", server)).because(words))
+    handshake(attempt, &words)
 }
 
-fn by_server(attempt: &Attempt<'_>, encrypted: bool, said: &DbError) -> Refusal {
+/// The server does not offer TLS.
+pub(crate) fn tls_refused(attempt: &Attempt<'_>) -> Refusal {
+    let what = say::TLS_REFUSED.with("server", attempt.host).with("mode", attempt.target.ssl_mode());
+    Refusal::about_encryption(Failure::new(what).mended_by(say::MEND_TLS_REFUSED))
+}
+
+/// The exchange cannot be bound to the channel, and must be.
+pub(crate) fn no_channel_binding(attempt: &Attempt<'_>, words: &str) -> Refusal {
+    let what = say::NO_CHANNEL_BINDING.with("server", attempt.host);
+    Refusal::last(Failure::new(what).because(words).mended_by(say::MEND_CHANNEL_BINDING))
+}
+
+/// The server wants a password, and there is none.
+pub(crate) fn password_missing(attempt: &Attempt<'_>) -> Refusal {
+    let what = say::PASSWORD_MISSING.with("server", attempt.host).with("role", attempt.target.user());
+    Refusal::last(Failure::new(what).mended_by(say::MEND_PASSWORD_MISSING))
+}
+
+/// The server went away in the middle.
+pub(crate) fn hung_up(attempt: &Attempt<'_>, words: &str) -> Refusal {
+    let what = say::HUNG_UP.with("server", attempt.host);
+    Refusal::other(Failure::new(what).because(words).mended_by(say::MEND_SERVER_RESTART))
+}
+
+/// Any other trouble on the way in.
+pub(crate) fn handshake(attempt: &Attempt<'_>, words: impl fmt::Display) -> Refusal {
+    Refusal::other(Failure::new(say::HANDSHAKE.with("server", attempt.host)).because(words))
+}
+
+/// What the server's own words mean.
+pub(crate) fn by_server(attempt: &Attempt<'_>, encrypted: bool, said: &ServerError) -> Refusal {
     let target = attempt.target;
-    let about = |what: Message, mend: Message| Failure::new(what).because(server_words(said)).mended_by(mend);
+    let about = |what: Message, mend: Message| Failure::new(what).because(said).mended_by(mend);
     let server = attempt.host;
-    match *said.code() {
+    match said.code {
         SqlState::INVALID_PASSWORD => Refusal::last(about(
             say::WRONG_PASSWORD.with("role", target.user()).with("server", server),
             say::MEND_WRONG_PASSWORD.with("role", target.user()),
         )),
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             // One code for two things; the function names the routine that raised it in any language.
-            if said.routine() == Some("ClientAuthentication") {
+            if said.routine.as_deref() == Some("ClientAuthentication") {
                 return Refusal::about_encryption(about(
                     say::NO_HBA_ENTRY
                         .with("server", server)
@@ -153,7 +184,7 @@ fn by_server(attempt: &Attempt<'_>, encrypted: bool, said: &DbError) -> Refusal 
                     say::MEND_NO_HBA_ENTRY.message(),
                 ));
             }
-            if said.routine() == Some("auth_failed") {
+            if said.routine.as_deref() == Some("auth_failed") {
                 return Refusal::last(about(
                     say::NOT_RECOGNISED.with("role", target.user()).with("server", server),
                     say::MEND_NOT_RECOGNISED.message(),
@@ -179,6 +210,6 @@ fn by_server(attempt: &Attempt<'_>, encrypted: bool, said: &DbError) -> Refusal 
         SqlState::CANNOT_CONNECT_NOW => {
             Refusal::other(about(say::NOT_READY.with("server", server), say::MEND_SERVER_RESTART.message()))
         }
-        _ => Refusal::other(Failure::new(say::HANDSHAKE.with("server", server)).because(server_words(said))),
+        _ => handshake(attempt, said),
     }
 }
