@@ -4,7 +4,12 @@
 //! The format that is written is docs/repository-format.md. What is in the store is the truth; nothing
 //! else is remembered between two runs. Nothing here reads the strategy file or prints.
 
+mod policy;
 pub mod repository;
+
+pub use policy::{
+    Drill, Export, Keep, Key, Method, PgBackRest, Pitr, Policy, ServerSideEncryption, SmokeQuery, Source,
+};
 
 /// What every room returns.
 pub type Result<T> = std::result::Result<T, obyra_evidence::Failure>;

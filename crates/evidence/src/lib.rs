@@ -5,6 +5,7 @@
 //! person passes through a [`Message`], so that its code stays stable and its sentence
 //! is made only where it is printed.
 
+mod calendar;
 mod duration;
 mod failure;
 mod finding;
@@ -15,6 +16,7 @@ mod record;
 mod redact;
 pub mod render;
 
+pub use calendar::{Clock, Every, NotAClock};
 pub use duration::HumanDuration;
 pub use failure::{Exit, Failure};
 pub use finding::{Finding, Place, Severity};

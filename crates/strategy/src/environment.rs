@@ -7,7 +7,7 @@ use obyra_access::Provider;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sections::{Sections, alerts, anonymize, backup, monitor, secrets, security};
+use crate::sections::{Sections, alerts, anonymize, monitor, secrets, security};
 use crate::values::Network;
 
 /// The keys of `[environments.NAME]` itself, as they stand in the file.
@@ -204,7 +204,7 @@ pub struct Environment {
     /// Seeds.
     pub seeds: obyra_seeds::Policy,
     /// Backups.
-    pub backup: backup::Policy,
+    pub backup: obyra_backup::Policy,
     /// TLS, statistics, sensitive tables.
     pub security: security::Policy,
     /// Passwords.

@@ -5,11 +5,11 @@
 
 pub mod alerts;
 pub mod anonymize;
-pub mod backup;
 pub mod monitor;
 pub mod secrets;
 pub mod security;
 
+pub use obyra_evidence::Every;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct Sections {
     /// Versioned, idempotent SQL files that fill what every environment needs.
     pub seeds: obyra_seeds::Policy,
     /// Daily backups, point-in-time recovery, restore drills and logical exports.
-    pub backup: backup::Policy,
+    pub backup: obyra_backup::Policy,
     /// TLS, query statistics and the tables that hold sensitive data.
     pub security: security::Policy,
     /// Where passwords are kept, how they are made, and how often they are rotated.
@@ -40,22 +40,4 @@ pub struct Sections {
     pub runbook: obyra_continuity::Runbook,
     /// Checklist lines that are knowingly left open, each with a reason and an end.
     pub waivers: Vec<obyra_continuity::Waiver>,
-}
-
-/// How often something recurs, in the calendar's units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Every {
-    /// Every hour.
-    Hour,
-    /// Every day.
-    Day,
-    /// Every week.
-    Week,
-    /// Every month.
-    Month,
-    /// Every three months.
-    Quarter,
-    /// Every year.
-    Year,
 }

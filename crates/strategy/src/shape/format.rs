@@ -1,8 +1,8 @@
 //! Texts with a form of their own, by the name that the schema's `format` gives it.
 
-use obyra_evidence::{HumanDuration, Message, text};
+use obyra_evidence::{Clock, HumanDuration, Message, text};
 
-use crate::values::{Clock, Network};
+use crate::values::Network;
 
 /// What is wrong with a text, and what it may have meant.
 pub(super) struct Complaint {
