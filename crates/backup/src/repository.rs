@@ -3,6 +3,9 @@
 //! Everything in it is a *pack*: frames, each compressed and sealed, under a key of the pack's own.
 //! Objects are created and deleted, never changed. A backup exists from the moment its manifest does.
 
+pub mod catalogue;
+pub mod frames;
+mod hex;
 pub mod keys;
 pub mod layout;
 pub mod manifest;

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use age::x25519;
 use obyra_evidence::{Failure, text};
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use serde::{Deserialize, Serialize};
 
+use super::hex;
 use super::pack::Seal;
 use super::store::Store;
 use crate::Result;
@@ -22,13 +24,14 @@ const SCRYPT_LOG_N: u8 = 15;
 /// Bytes of what is wrapped: the master key, then the key of the block identities.
 const WRAPPED: usize = 64;
 
-/// The name of a master key: random, and sorted by when it was made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId(pub [u8; 16]);
+/// The name of a master key: random, and sorted by when it was made. Written in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyId(#[serde(with = "hex")] pub [u8; 16]);
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -161,15 +164,8 @@ fn halves(master: &[u8; WRAPPED]) -> ([u8; 32], [u8; 32]) {
 }
 
 fn key_id(name: &str) -> Option<KeyId> {
-    let hex = name.strip_prefix(FOLDER)?.strip_prefix('/')?.split('/').next()?;
-    let mut id = [0; 16];
-    if hex.len() != 32 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in id.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(KeyId(id))
+    let digits = name.strip_prefix(FOLDER)?.strip_prefix('/')?.split('/').next()?;
+    hex::decode(digits).map(KeyId)
 }
 
 fn wrap(master: &SecretBox<[u8; WRAPPED]>, unlock: &Unlock) -> Result<Vec<u8>> {

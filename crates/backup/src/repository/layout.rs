@@ -15,6 +15,9 @@ pub const BLOCK: usize = 8192;
 /// Blocks of an extent (8 MiB): what one map piece describes, and one worker takes at a time.
 pub const EXTENT_BLOCKS: u32 = 1024;
 
+/// Bytes of an extent.
+pub const EXTENT_BYTES: u64 = EXTENT_BLOCKS as u64 * BLOCK as u64;
+
 /// Blocks that are compressed together (256 KiB).
 pub const FRAME_BLOCKS: usize = 32;
 

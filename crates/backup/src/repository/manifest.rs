@@ -1,27 +1,34 @@
 //! The manifest of a backup: what a cluster's folder held, and where each extent's map is.
 //!
-//! JSON lines in frames of kind `lines`: the header first, then directories, files, packs, and an end that
-//! counts them. Whoever has unsealed it needs no program of ours to read it.
+//! JSON lines in frames of kind `lines`. The *commit object*, `backups/<backup>`, is small and holds the
+//! header, the packs with the other lines (the *parts*), and an end that counts those. Whoever has unsealed
+//! them needs no program of ours to read them.
 
 use jiff::Timestamp;
 use obyra_postgres::wal::Lsn;
 use serde::{Deserialize, Serialize};
 
+use super::hex;
+use super::keys::KeyId;
 use super::layout::{BackupId, PackId};
+use super::pack::{Seal, Sealed};
 
 /// A line of a manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
-    /// The first.
+    /// The first of the commit object.
     Backup(Box<Header>),
-    /// A directory, recreated even where it is empty.
+    /// In the commit object: a pack of this backup whose `lines` frames go on with the manifest, in order.
+    Part(PackEntry),
+    /// In the parts: a directory, recreated even where it is empty.
     Directory(Directory),
-    /// A file.
+    /// In the parts: a file.
     File(FileEntry),
-    /// A pack that the maps of this backup name. Enough to open any frame of it.
+    /// In the parts: a pack that holds map pieces of this backup, or that these pieces name. Enough to open
+    /// any frame of it.
     Pack(PackEntry),
-    /// The last: how many lines came before it.
+    /// The last of the commit object: how many lines the parts hold.
     End(u64),
 }
 
@@ -175,18 +182,33 @@ impl From<(u32, u32, u32, u32)> for PieceAt {
     }
 }
 
-/// A pack that the maps of this backup name.
+/// A pack, as a manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackEntry {
     /// Which.
     #[serde(flatten)]
     pub id: PackId,
-    /// The master key that sealed it, in hexadecimal.
-    pub key: String,
-    /// Its salt, in hexadecimal.
-    pub salt: String,
+    /// The master key that sealed it.
+    pub key: KeyId,
+    /// Its salt.
+    #[serde(with = "hex")]
+    pub salt: [u8; 32],
     /// Its size in the store.
     pub bytes: u64,
-    /// BLAKE3 of the object up to its own hash, in hexadecimal.
-    pub hash: String,
+    /// BLAKE3 of the object up to its own hash.
+    #[serde(with = "hex")]
+    pub hash: [u8; 32],
+}
+
+impl PackEntry {
+    /// A pack that was just finished under this name.
+    pub fn of(id: PackId, sealed: &Sealed) -> PackEntry {
+        let Seal { key, salt } = sealed.seal;
+        PackEntry { id, key, salt, bytes: sealed.bytes.len() as u64, hash: sealed.hash }
+    }
+
+    /// What opens its frames, with the keyring.
+    pub fn seal(&self) -> Seal {
+        Seal { key: self.key, salt: self.salt }
+    }
 }

@@ -10,6 +10,8 @@
 //! its offset in the pack, and the additional data are the object's name, a zero byte and the kind: a
 //! frame opens only where it was written.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
 use obyra_evidence::{Failure, text};
@@ -24,6 +26,8 @@ const END: &[u8; 8] = b"OBYRAEND";
 pub const HEADER: usize = 56;
 const FRAME_HEADER: usize = 5;
 const FOOTER: usize = 48;
+/// Bytes of AES-GCM's tag.
+const TAG: usize = 16;
 /// No frame holds more than this, unpacked: what claims more is not ours.
 pub const FRAME_RAW_MAX: usize = 16 << 20;
 
@@ -193,6 +197,17 @@ impl PackWriter {
     }
 }
 
+/// What each thread keeps for the next frame that it opens.
+#[derive(Default)]
+struct Scratch {
+    plain: Vec<u8>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// Opens the frames of one pack, whether all of it is at hand or a range.
 pub struct FrameOpener {
     name: String,
@@ -224,17 +239,24 @@ impl FrameOpener {
         if said as usize != sealed.len() {
             return Err(damaged());
         }
-        let mut sealed = sealed.to_vec();
+        let (text, tag) = sealed.split_at_checked(sealed.len().wrapping_sub(TAG)).ok_or_else(damaged)?;
         let aad = additional(&self.name, kind);
-        let plain =
-            self.key.open_in_place(nonce(at.offset), Aad::from(&aad), &mut sealed).map_err(|_| damaged())?;
-        let size = zstd::zstd_safe::get_frame_content_size(plain).ok().flatten().ok_or_else(damaged)?;
-        let size = usize::try_from(size).ok().filter(|size| *size <= FRAME_RAW_MAX).ok_or_else(damaged)?;
-        raw.clear();
-        raw.reserve(size);
-        let mut decompressor = zstd::bulk::Decompressor::new().map_err(compression)?;
-        decompressor.decompress_to_buffer(plain, raw).map_err(|_| damaged())?;
-        Ok(kind)
+        SCRATCH.with_borrow_mut(|scratch| {
+            let Scratch { plain, decompressor } = scratch;
+            if plain.len() < text.len() {
+                plain.resize(text.len(), 0);
+            }
+            let plain = &mut plain[..text.len()];
+            let opened = self.key.open_separate_gather(nonce(at.offset), Aad::from(&aad), text, tag, plain);
+            opened.map_err(|_| damaged())?;
+            let size = zstd::zstd_safe::get_frame_content_size(plain).ok().flatten().ok_or_else(damaged)?;
+            let size =
+                usize::try_from(size).ok().filter(|size| *size <= FRAME_RAW_MAX).ok_or_else(damaged)?;
+            raw.clear();
+            raw.reserve(size);
+            decompressor.decompress_to_buffer(plain, raw).map_err(|_| damaged())?;
+            Ok(kind)
+        })
     }
 
     fn damaged(&self, offset: u32) -> Failure {
@@ -249,6 +271,8 @@ pub struct Pack {
     opener: FrameOpener,
     /// What opens its frames.
     pub seal: Seal,
+    /// BLAKE3 of the object up to the footer's hash: the same that the footer holds.
+    pub hash: [u8; 32],
     /// Its frames, in order.
     pub directory: Vec<Entry>,
 }
@@ -266,7 +290,9 @@ impl Pack {
             .ok()
             .filter(|_| kind == Kind::Directory)
             .ok_or_else(|| opener.damaged(at.offset))?;
-        Ok(Pack { bytes, opener, seal, directory })
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&bytes[bytes.len() - 32..]);
+        Ok(Pack { bytes, opener, seal, hash, directory })
     }
 
     /// Opens a frame of it.
@@ -286,10 +312,7 @@ impl Pack {
 /// Checks, without a key, that an object is a whole pack as it was written: its marks and its hash.
 /// Returns the offset of the directory's frame.
 pub fn check(name: &str, bytes: &[u8]) -> Result<usize> {
-    let damaged = || {
-        Failure::new(text::backup::OBJECT_DAMAGED.with("object", name))
-            .mended_by(text::backup::OBJECT_DAMAGED_MEND)
-    };
+    let damaged = || damaged(name);
     if bytes.len() < HEADER + FOOTER || !bytes.starts_with(MAGIC) {
         return Err(damaged());
     }
@@ -309,10 +332,13 @@ pub fn seal_of(name: &str, bytes: &[u8]) -> Result<Seal> {
     let parts = header.and_then(|header| {
         Some(Seal { key: KeyId(header[8..24].try_into().ok()?), salt: header[24..56].try_into().ok()? })
     });
-    parts.ok_or_else(|| {
-        Failure::new(text::backup::OBJECT_DAMAGED.with("object", name))
-            .mended_by(text::backup::OBJECT_DAMAGED_MEND)
-    })
+    parts.ok_or_else(|| damaged(name))
+}
+
+/// An object is not what was written.
+pub(super) fn damaged(name: &str) -> Failure {
+    Failure::new(text::backup::OBJECT_DAMAGED.with("object", name))
+        .mended_by(text::backup::OBJECT_DAMAGED_MEND)
 }
 
 fn pack_key(keys: &Keyring, seal: &Seal, name: &str) -> Result<LessSafeKey> {

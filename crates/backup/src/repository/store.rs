@@ -83,6 +83,17 @@ impl Store {
         }
     }
 
+    /// Creates an object whose name nobody else can have.
+    pub async fn create_new(&self, name: &str, bytes: Bytes) -> Result<()> {
+        match self.create(name, bytes).await? {
+            Created::New => Ok(()),
+            Created::Existed => Err(Failure::refused(
+                text::backup::OBJECT_EXISTS.with("store", &self.url).with("object", name),
+            )
+            .mended_by(text::backup::OBJECT_EXISTS_MEND)),
+        }
+    }
+
     /// Writes an object whatever was there: for signs of life, never for data.
     pub async fn replace(&self, name: &str, bytes: Bytes) -> Result<()> {
         self.objects.put(&Path::from(name), bytes.into()).await.map(drop).map_err(|e| self.failed(name, e))
@@ -99,6 +110,14 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(name, error)),
         }
+    }
+
+    /// The whole of an object that must be there.
+    pub async fn must_get(&self, name: &str) -> Result<Bytes> {
+        self.get(name).await?.ok_or_else(|| {
+            Failure::new(text::backup::OBJECT_MISSING.with("store", &self.url).with("object", name))
+                .mended_by(text::backup::OBJECT_DAMAGED_MEND)
+        })
     }
 
     /// A part of an object that must be there.
@@ -118,6 +137,15 @@ impl Store {
     /// All objects below a folder, sorted by name.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>> {
         let listed = self.objects.list(Some(&Path::from(folder))).map_ok(info).try_collect::<Vec<_>>().await;
+        let mut listed = listed.map_err(|e| self.failed(folder, e))?;
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    /// The objects below a folder whose names sort after one, sorted by name.
+    pub async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<ObjectInfo>> {
+        let listed = self.objects.list_with_offset(Some(&Path::from(folder)), &Path::from(after));
+        let listed = listed.map_ok(info).try_collect::<Vec<_>>().await;
         let mut listed = listed.map_err(|e| self.failed(folder, e))?;
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
