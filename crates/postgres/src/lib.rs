@@ -11,6 +11,7 @@ mod lock;
 mod passfile;
 mod password;
 pub mod quote;
+pub mod replication;
 mod session;
 mod sql;
 mod tls;

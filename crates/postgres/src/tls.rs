@@ -1,5 +1,6 @@
 //! TLS with libpq's meaning of each sslmode.
 
+mod end_point;
 mod verifier;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::Result;
 use crate::conninfo::{Conninfo, RootCertificate, SslMode, TlsWish};
+pub(crate) use end_point::server_end_point;
 use verifier::{Demand, Trust, Verifier};
 
 /// How TLS is spoken with this target. The provider is named here, so that nothing
