@@ -30,6 +30,7 @@ use self::course::Course;
 pub use self::stage::Site;
 pub use self::start::{Start, sizes};
 use crate::driver::Workplace;
+use crate::graph::Applied;
 use crate::{Policy, PythonEnvironment, PythonSearch};
 
 /// What is to be gated, and on what.
@@ -55,6 +56,8 @@ pub struct Order<'a> {
     pub start: Option<&'a Start>,
     /// How large the environment's tables are, as far as that is known.
     pub sizes: &'a Sizes,
+    /// The revisions as environments ran them, as far as that was recorded.
+    pub applied: &'a [Applied],
 }
 
 /// Sizes by `schema.table`.

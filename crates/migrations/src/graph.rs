@@ -2,8 +2,10 @@
 //!
 //! [`read`] parses the files of a script folder; [`check`] is a pure function from them to findings.
 
+mod applied;
 mod bodies;
 mod check;
+mod checksum;
 mod file;
 mod layout;
 mod lineage;
@@ -14,6 +16,7 @@ use obyra_evidence::{Failure, Place, Result, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use applied::{Applied, edited};
 pub use check::check;
 pub use layout::Layout;
 
@@ -129,6 +132,8 @@ pub struct RevisionFile {
     pub expects: Vec<Touch>,
     /// Whether `upgrade` does something whose tables the text does not tell.
     pub opaque: bool,
+    /// The checksum of what it does; none where it is no Python.
+    pub checksum: Option<String>,
     /// Whether Alembic reads this file at all.
     pub read_by_alembic: bool,
     /// Why the file could not be understood.
@@ -163,6 +168,11 @@ pub fn read(script_folder: &Path, config: Option<&Path>) -> Result<Vec<RevisionF
 pub fn read_sources(sources: &[(&str, &str)]) -> Result<Vec<RevisionFile>> {
     let parse = |(file, text): &(&str, &str)| file::parse(Path::new(file), text.as_bytes().to_vec(), true);
     on_a_large_stack(|| sources.iter().map(parse).collect())
+}
+
+/// The checksum of what a revision's file does, as the ledger keeps it; none where it cannot be read.
+pub fn checksum(file: &Path) -> Result<Option<String>> {
+    on_a_large_stack(|| file::read(file, true).checksum)
 }
 
 fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {

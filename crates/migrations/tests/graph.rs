@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use obyra_evidence::Severity;
-use obyra_migrations::graph::{Convention, Naming, check, read, read_sources};
+use obyra_migrations::graph::{Applied, Convention, Naming, check, edited, read, read_sources};
 
 /// The text of a revision that does something.
 fn revision(id: &str, parents: &str) -> String {
@@ -241,4 +241,32 @@ fn folders() {
     std::fs::write(&ini, "[alembic]\nversion_locations = %(here)s/versions %(here)s/versions/old\n").unwrap();
     assert_eq!(rules(Some(&ini)), [""; 0]);
     assert!(read(&folder.path().join("none"), None).is_err());
+}
+
+#[test]
+fn what_was_applied_is_history() {
+    let (a, b) = (revision("a", "None"), revision("b", "'a'"));
+    let as_applied = read_sources(&[("a.py", &a), ("b.py", &b)]).unwrap();
+    let applied = |environment: &str, severity| {
+        let each = as_applied.iter().map(move |file| Applied {
+            environment: environment.to_owned(),
+            at: "2026-11-20 10:00 UTC".to_owned(),
+            revision: file.revision.known().unwrap().clone(),
+            checksum: file.checksum.clone().unwrap(),
+            severity,
+        });
+        each.collect::<Vec<_>>()
+    };
+    let everywhere = [applied("dev", Severity::Warning), applied("production", Severity::Error)].concat();
+    assert_eq!(edited(&as_applied, &everywhere), []);
+
+    let now = b.replacen("SELECT 1", "SELECT 2", 1);
+    let now = read_sources(&[("a.py", &a), ("b.py", &now), ("c.py", &revision("c", "'b'"))]).unwrap();
+    assert_eq!(edited(&now, &[]), []);
+    let findings = edited(&now, &everywhere);
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((finding.severity, finding.subject.as_str()), (Severity::Error, "revision b"));
+    let said = finding.message.to_string();
+    assert!(said.contains("dev (2026-11-20 10:00 UTC), production (2026-11-20 10:00 UTC)"), "{said}");
+    assert_eq!(edited(&now, &applied("dev", Severity::Warning))[0].severity, Severity::Warning);
 }

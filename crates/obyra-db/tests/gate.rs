@@ -59,6 +59,53 @@ fn the_sound_example_has_no_finding_and_its_evidence_counts() {
     }
     // A live environment is read too: it stands at the head already.
     project.run(&["migrate", "gate", "dev"]).ends(0);
+    edited_after_it_was_applied(&project);
+}
+
+/// `dev` has run every revision, and the ledger knows what their files did.
+fn edited_after_it_was_applied(project: &Project) {
+    let versions = "migrations/versions";
+    let edit = |file: &str, from: &str, to: &str| {
+        let file = format!("{versions}/{file}");
+        let text = std::fs::read_to_string(project.path().join(&file)).unwrap();
+        assert!(text.contains(from), "{text}");
+        project.write(&file, &text.replace(from, to));
+    };
+    let found = || {
+        let run = project.run(&["migrate", "gate", "--json"]).stdout;
+        let findings: Vec<serde_json::Value> = serde_json::from_str(&run).unwrap();
+        let told = |finding: &serde_json::Value| {
+            let file = finding["file"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+            format!("{} {} {file}", finding["rule"].as_str().unwrap(), finding["severity"].as_str().unwrap())
+        };
+        findings.iter().map(told).collect::<Vec<_>>()
+    };
+    // Looks do not count.
+    let file = "20260806_1215_index_budget_item_tenant.py";
+    edit(file, "def upgrade", "# a remark\n\n\ndef upgrade");
+    assert_eq!(found(), Vec::<String>::new());
+    edit(file, "op.create_index(", "op.execute(\"SELECT 1\")\n        op.create_index(");
+    let rule = |file: &str| format!("graph.edited-after-applied warning {file}");
+    assert_eq!(found(), [rule(file)]);
+
+    // A deploy that fails has committed what came before.
+    let revision = |id: &str, down: &str, upgrade: &str| {
+        let text = format!(
+            "from alembic import op\nrevision = \"{id}\"\ndown_revision = \"{down}\"\n\n\ndef upgrade():\n    \
+             op.execute(\"{upgrade}\")\n\n\ndef downgrade():\n    op.execute(\"DROP TABLE rates\")\n"
+        );
+        project.write(&format!("{versions}/20260901_{id}.py"), &text);
+    };
+    let head = project.run(&["migrate", "status", "dev", "--json"]).stdout;
+    let head: serde_json::Value = serde_json::from_str(&head).unwrap();
+    revision("0900_rates", head["head"].as_str().unwrap(), "CREATE TABLE rates (id int PRIMARY KEY)");
+    revision("1000_fails", "0900_rates", "ALTER TABLE nowhere ADD x int");
+    project.run(&["migrate", "deploy", "dev", "--yes"]).ends(1);
+    std::fs::remove_file(project.path().join(format!("{versions}/20260901_1000_fails.py"))).unwrap();
+    let rates = "20260901_0900_rates.py";
+    edit(rates, "id int PRIMARY KEY", "id bigint PRIMARY KEY");
+    // The models do not know this table.
+    assert_eq!(found(), ["gate.model-drift error ".to_owned(), rule(file), rule(rates)]);
 }
 
 /// The status of a line, wherever the document has it.

@@ -379,7 +379,9 @@ impl<'a> Course<'a> {
 fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
     let Order { policy, project, .. } = *order;
     let revisions = files::read(&policy.directory_in(project), policy.config_in(project).as_deref())?;
-    Ok(files::check(&revisions, &files::Convention { naming: policy.gate.naming }))
+    let mut findings = files::check(&revisions, &files::Convention { naming: policy.gate.naming });
+    findings.extend(files::edited(&revisions, order.applied));
+    Ok(findings)
 }
 
 async fn process(session: &Session) -> Result<i32> {

@@ -9,7 +9,7 @@ use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
 use ruff_text_size::Ranged as _;
 
 use super::bodies::{self, Tables};
-use super::{Declared, RevisionFile};
+use super::{Declared, RevisionFile, checksum};
 use crate::scan::depth;
 use crate::scan::source::{Source, Unread};
 use crate::scan::unread_message;
@@ -42,6 +42,7 @@ fn blank(file: &Path, read_by_alembic: bool) -> RevisionFile {
         creates: Vec::new(),
         expects: Vec::new(),
         opaque: false,
+        checksum: None,
         read_by_alembic,
         trouble: None,
     }
@@ -76,6 +77,8 @@ fn understand(source: &Source, read_by_alembic: bool) -> RevisionFile {
         let place = source.place(error.location.start());
         let message = text::scan::SYNTAX_ERROR.with("said", &error.error);
         revision.trouble = Some(trouble(&place, message, text::scan::MEND_SYNTAX));
+    } else {
+        revision.checksum = Some(checksum::of(&source.text, body));
     }
     Constants { source, strings: HashMap::new() }.read(body, &mut revision);
     for stmt in body {

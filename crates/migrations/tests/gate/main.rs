@@ -72,6 +72,7 @@ pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<R
         scope: options.last.map_or(Scope::All, Scope::Last),
         start: options.start.as_ref(),
         sizes: &options.sizes,
+        applied: &[],
     };
     gate(&order, &mut Roles, &Quiet).await
 }

@@ -66,6 +66,7 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
     let (live, sizes, mut notes) = environment(opened, arguments).await;
     let start = arguments.schema.clone().map(Start::Dump).or(live);
     let schemas = schemas(opened.environment);
+    let applied = super::deployed::applied(opened)?;
     let hidden = crate::commands::migrate::hidden_variables(opened);
     let order = Order {
         policy,
@@ -78,6 +79,7 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
         scope: scope(arguments),
         start: start.as_ref(),
         sizes: &sizes,
+        applied: &applied,
     };
     let mut prepared = Prepared { opened, password: obyra_postgres::generate_password()? };
     let mut report = gate(&order, &mut prepared, &progress).await?;

@@ -3,12 +3,12 @@
 use obyra_access::Target;
 use obyra_evidence::render;
 use obyra_evidence::{Exit, Failure, Outcome, text};
-use obyra_migrations::driver::{Driver, DriverConnection, Workplace};
+use obyra_migrations::driver::{Driver, DriverConnection, Graph, Workplace};
 use obyra_migrations::{Converge, Deployed, Deployment, Observed, Plan, PythonEnvironment, PythonSearch};
 use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 
 use crate::cli::{Consent, Migrate};
-use crate::commands::{converge, gate, scan};
+use crate::commands::{converge, deployed, gate, scan};
 use crate::confirm::confirm;
 use crate::environment::{LOCK_WAIT, Opened, Told};
 use crate::invocation::Invocation;
@@ -93,7 +93,7 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
     let printer = opened.invocation.printer;
     let application = Application::of(opened).await?;
     let session = opened.session().await?;
-    let (_, plan) = application.observe(opened, &session).await?;
+    let (observed, plan) = application.observe(opened, &session).await?;
     if plan.is_empty() && plan.obstacle().is_none() {
         printer.note(text::cli::MIGRATIONS_NONE.with("head", head(&plan)));
         if printer.json {
@@ -109,7 +109,7 @@ pub async fn deploy_opened(opened: &Opened<'_>, consent: Consent) -> Result<(), 
     opened.can_record()?;
     let lock = ChangeLock::acquire(&session, LOCK_WAIT).await?;
     let outcome = deploy(opened, &application, &session).await;
-    record(opened, &session, &outcome)?;
+    record(opened, &session, &outcome, (observed.graph, &plan)).await?;
     let deployed = outcome?;
     // The administrator's share: what the owner itself may not change.
     converge::settle_under_lock(opened, &session).await?;
@@ -157,10 +157,11 @@ impl Converge for Privileges<'_> {
     }
 }
 
-fn record(
+async fn record(
     opened: &Opened<'_>,
     session: &Session,
     outcome: &Result<Deployed, Failure>,
+    (graph, plan): (Graph, &Plan),
 ) -> Result<(), Failure> {
     let expected = "the head, committed, as a second connection sees it";
     match outcome {
@@ -173,9 +174,19 @@ fn record(
                 .fact("head", head)
                 .fact("from_base", deployed.from_base)
                 .fact("server", session.version());
-            opened.record("migrate.deploy", Outcome::Changed, told)
+            let told = deployed::with_checksums(told, &plan.pending)?;
+            opened.record(deployed::SUBJECT, Outcome::Changed, told)
         }
-        Err(failure) => opened.record("migrate.deploy", Outcome::Failed, Told::new(expected, failure)),
+        Err(failure) => {
+            // Revisions before the one that failed may be committed.
+            let policy = &opened.environment.migrations;
+            let observed = obyra_migrations::observe(policy, session, graph).await;
+            let now = observed.ok().map(|observed| obyra_migrations::plan(policy, &observed));
+            let now = now.filter(|now| now.obstacle().is_none());
+            let committed = now.iter().flat_map(|now| deployed::committed(&plan.pending, &now.pending));
+            let told = deployed::with_checksums(Told::new(expected, failure), committed)?;
+            opened.record(deployed::SUBJECT, Outcome::Failed, told)
+        }
     }
 }
 

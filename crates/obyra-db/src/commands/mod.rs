@@ -4,6 +4,7 @@ mod access;
 mod check;
 pub mod converge;
 mod demo;
+mod deployed;
 mod evidence;
 mod exec;
 mod findings;
