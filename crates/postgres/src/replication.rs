@@ -11,6 +11,7 @@ mod message;
 mod refusal;
 mod slots;
 mod socket;
+mod tar;
 mod wal_stream;
 mod walsender;
 mod wire;
@@ -19,5 +20,6 @@ pub use backup_options::{BaseBackupOptions, Checkpoint, CompressionMethod, Serve
 pub use base_backup::{BackupEvent, BaseBackup, Tablespace};
 pub use cancel::CancelToken;
 pub use slots::SlotReading;
+pub use tar::{TarEntries, TarEntry, TarEvent, TarKind};
 pub use wal_stream::{StandbyStatus, StartWal, WalEvent, WalStream};
 pub use walsender::{SystemIdentity, TimelineHistoryFile, Walsender};
