@@ -122,6 +122,30 @@ class Driver:
         self.run_environment(self.upgrade.options, self.upgrade.configured)
         self.channel.send("done", transaction=self.upgrade.transaction)
 
+    def do_downgrade(self, request):
+        self.upgrade = Downgrade(self, request["to"])
+        self.run_environment(self.upgrade.options, self.upgrade.configured)
+        self.channel.send("done", transaction=self.upgrade.transaction)
+
+    def do_stamp(self, request):
+        self.upgrade = Stamp(self, request["to"])
+        self.run_environment(self.upgrade.options, self.upgrade.configured)
+        self.channel.send("done", transaction=self.upgrade.transaction)
+
+    def do_create(self, request):
+        """The tables of the models, as `create_all` makes them."""
+        self.upgrade = Creation(self)
+        self.run_environment(self.upgrade.options, self.upgrade.configured)
+        self.channel.send("done", transaction=self.upgrade.transaction)
+
+    def do_run(self, request):
+        """A file of the application's, within its context."""
+        self.stage = "application"
+        application = self.load_application()
+        with application.app_context() if application else contextlib.nullcontext():
+            run_file(self.root, request["file"], request["function"])
+        self.channel.send("ran")
+
     def do_connect(self, request):
         """Another database from now on. Whoever connected before connects anew."""
         for engine in list(self.engines):
@@ -197,6 +221,10 @@ class Driver:
     def script_directory(self, config):
         from alembic.script import ScriptDirectory
 
+        if self.setup["versions"]:
+            config.set_main_option("version_locations", self.setup["versions"].replace("%", "%%"))
+            for name in ("path_separator", "version_path_separator"):  # as Alembic calls it now, and before 1.16
+                config.set_main_option(name, "os")
         return ScriptDirectory.from_config(config)
 
     def revision_facts(self, script, found):
@@ -355,8 +383,11 @@ class Upgrade:
             yield step
         self.driver.stage, self.driver.revision = "environment", None
 
+    def way(self, heads):
+        return list(self.script._upgrade_revs(self.to, heads))
+
     def plan(self, heads, context):
-        steps = list(self.script._upgrade_revs(self.to, heads))
+        steps = self.way(heads)
         self.hold(
             context.connection,
             "planned",

@@ -32,7 +32,8 @@ use crate::python::PythonEnvironment;
 use crate::{Policy, explain};
 
 /// The program that the driver process runs.
-const PROGRAM: &str = concat!(include_str!("driver.py"), include_str!("driver/replay.py"));
+const PROGRAM: &str =
+    concat!(include_str!("driver.py"), include_str!("driver/baseline.py"), include_str!("driver/replay.py"));
 
 /// How many of the application's last lines a failure shows.
 const LINES_SHOWN: usize = 12;
@@ -162,13 +163,23 @@ pub struct Driver {
 impl Driver {
     /// Starts the process. It imports Alembic with the first request.
     pub async fn start(work: &Workplace<'_>) -> Result<Driver> {
-        Driver::start_with(work, &[]).await
+        Driver::spawn(work, setup(work)?).await
     }
 
     /// The same, with more statements that each of its connections begins with.
     pub(crate) async fn start_with(work: &Workplace<'_>, session: &[&str]) -> Result<Driver> {
         let mut setup = setup(work)?;
         setup.session.extend(session.iter().map(|statement| (*statement).to_owned()));
+        Driver::spawn(work, setup).await
+    }
+
+    /// The same, where Alembic finds its revisions in one other folder.
+    pub(crate) async fn start_in(work: &Workplace<'_>, versions: &Path) -> Result<Driver> {
+        let setup = Setup { versions: Some(absolute(versions)?), ..setup(work)? };
+        Driver::spawn(work, setup).await
+    }
+
+    async fn spawn(work: &Workplace<'_>, setup: Setup) -> Result<Driver> {
         let mut command = work.python.command();
         command.args(["-u", "-c", PROGRAM]).current_dir(absolute(work.project)?);
         hide(&mut command, work.hidden_variables);
@@ -250,6 +261,47 @@ impl Driver {
         attend: &mut impl Attend,
     ) -> std::result::Result<Transaction, UpgradeError> {
         self.converse(&Request::Upgrade { to }, attend, None).await
+    }
+
+    /// Downgrades to a revision, or to `base`.
+    pub(crate) async fn downgrade(
+        &mut self,
+        to: &str,
+        attend: &mut impl Attend,
+    ) -> std::result::Result<Transaction, UpgradeError> {
+        self.converse(&Request::Downgrade { to }, attend, None).await
+    }
+
+    /// Has the version table name one revision, whatever it named before. No revision runs.
+    pub(crate) async fn stamp(
+        &mut self,
+        to: &str,
+        attend: &mut impl Attend,
+    ) -> std::result::Result<Transaction, UpgradeError> {
+        self.converse(&Request::Stamp { to }, attend, None).await
+    }
+
+    /// Makes the tables of the models, as `create_all` does.
+    pub(crate) async fn create_all(
+        &mut self,
+        attend: &mut impl Attend,
+    ) -> std::result::Result<Transaction, UpgradeError> {
+        self.converse(&Request::Create, attend, None).await
+    }
+
+    /// Runs a Python file of the application's, or one of its functions, within the application's context.
+    pub(crate) async fn run_file(
+        &mut self,
+        work: &Workplace<'_>,
+        file: &Path,
+        function: Option<&str>,
+    ) -> Result<()> {
+        self.send(&Request::Run { file, function }).await?;
+        match self.receive().await? {
+            Event::Ran => Ok(()),
+            Event::Failed(complaint) => Err(self.explain(work, &complaint).await),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Upgrades on a throw-away server, with round trips. `patience` is how long one revision may take.
@@ -436,6 +488,7 @@ fn setup(work: &Workplace<'_>) -> Result<Setup> {
         config: work.policy.config_in(work.project).map(|file| absolute(&file)).transpose()?,
         app: work.policy.app.clone(),
         version_table_schema: work.policy.version_table_schema.clone(),
+        versions: None,
         identity: IDENTITY_SQL,
         session: vec![format!("SET lock_timeout = '{lock_timeout}s'"), CLIENT_CHECK.to_owned()],
     })

@@ -5,6 +5,7 @@
 //! Nothing is believed from an exit code.
 
 pub mod apply;
+pub mod baseline;
 pub mod driver;
 mod explain;
 pub mod gate;
@@ -14,6 +15,7 @@ pub mod plan;
 mod policy;
 pub mod python;
 pub mod scan;
+pub mod stamp;
 
 pub use apply::{Committed, Converge, Deployed, DeployedRevision, Deployment, Unconverged, deploy};
 pub use observe::{Observed, VersionTable, observe};

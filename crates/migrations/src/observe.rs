@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use obyra_evidence::text;
+use obyra_evidence::{Failure, text};
 use obyra_postgres::{Result, Session, quote, sql_failure};
 use serde::Serialize;
 
@@ -161,6 +161,19 @@ impl Identity {
         let row =
             row.map_err(|error| sql_failure(text::migrations::CATALOGUE_UNREADABLE.message(), &error))?;
         Ok(Identity { database: row.get(0), name: row.get(1), role: row.get(2) })
+    }
+
+    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
+    pub(crate) fn must_be(self, expected: &Identity, role: &str) -> Result<()> {
+        use text::migrations as say;
+        let refusal = if self.database != expected.database {
+            say::WRONG_DATABASE.with("found", self.name).with("expected", &expected.name)
+        } else if self.role != role {
+            say::WRONG_ROLE.with("found", self.role).with("expected", role)
+        } else {
+            return Ok(());
+        };
+        Err(Failure::refused(refusal).mended_by(say::MEND_DATABASE_URL))
     }
 
     /// What the migration's connection says of itself. A connection that could not be asked is nowhere.

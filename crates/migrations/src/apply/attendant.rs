@@ -90,18 +90,8 @@ impl<'a, C: Converge> Attendant<'a, C> {
 }
 
 impl<C: Converge> Attend for Attendant<'_, C> {
-    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
     async fn configured(&mut self, found: Identity) -> Result<()> {
-        use text::migrations as say;
-        let role = self.deployment.work.target.map_or("", |target| target.user());
-        let refusal = if found.database != self.identity.database {
-            say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name)
-        } else if found.role != role {
-            say::WRONG_ROLE.with("found", found.role).with("expected", role)
-        } else {
-            return Ok(());
-        };
-        Err(Failure::refused(refusal).mended_by(say::MEND_DATABASE_URL))
+        found.must_be(&self.identity, self.deployment.work.target.map_or("", |target| target.user()))
     }
 
     async fn planned(&mut self, _: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {

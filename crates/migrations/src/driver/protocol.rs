@@ -1,7 +1,7 @@
 //! What `driver.py` and this crate say to each other: one JSON object a line.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +13,8 @@ pub(crate) struct Setup {
     pub config: Option<PathBuf>,
     pub app: Option<String>,
     pub version_table_schema: Option<String>,
+    /// The one folder of revisions, where it is not the project's own.
+    pub versions: Option<PathBuf>,
     /// Statements that each new connection starts with.
     pub session: Vec<String>,
     /// The query that says where a connection leads.
@@ -26,6 +28,10 @@ pub(crate) enum Request<'a> {
     Graph,
     Current,
     Upgrade { to: &'a str },
+    Downgrade { to: &'a str },
+    Stamp { to: &'a str },
+    Create,
+    Run { file: &'a Path, function: Option<&'a str> },
     Replay(&'a Replay),
     Connect { environment: BTreeMap<String, String> },
 }
@@ -88,6 +94,7 @@ pub(crate) enum Event {
     },
     Failed(Complaint),
     Connected,
+    Ran,
     Statement(Statement),
     Network(Network),
     HiddenGroup {

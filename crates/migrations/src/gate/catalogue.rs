@@ -135,7 +135,7 @@ pub(super) fn named(changes: &[Change]) -> String {
 }
 
 /// The columns and indexes of a table that came or went say nothing that the table does not.
-fn belongs_to_another(change: &Change, changes: &[Change]) -> bool {
+pub(crate) fn belongs_to_another(change: &Change, changes: &[Change]) -> bool {
     if change.before.is_some() == change.now.is_some() {
         return false;
     }

@@ -44,7 +44,9 @@ impl Stage {
         settings.extend(own(&[("autovacuum", "off"), ("jit", "off"), ("checkpoint_timeout", "1h")]));
         let options = TemporaryOptions { settings, in_memory: true, ..TemporaryOptions::default() };
         let cluster = TemporaryCluster::start_with(&installation, &postgres.cache, &options).await?;
-        let first = Session::connect(&cluster.admin(), Limits::patient()).await?;
+        // Every other database, the maintenance one too, may have to make room for the next.
+        let first = cluster.admin().with_database("template1");
+        let first = Session::connect(&first, Limits::patient()).await?;
         Ok(Stage { cluster, first, database: database.to_owned(), made: 0 })
     }
 
@@ -70,22 +72,30 @@ impl Stage {
         }
         self.made += 1;
         // The maintenance database itself may bear the name.
-        if self.database != self.cluster.admin().database() {
-            self.run(&format!("CREATE DATABASE {name}")).await?;
-        } else if self.made > 1 {
-            return Err(Failure::new(text::gate::STAGE_FAILED.with("database", &self.database)));
+        if self.made > 1 || self.database != self.cluster.admin().database() {
+            self.run(&format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
         }
-        Ok(self.cluster.admin().with_database(&self.database))
+        Ok(self.reached())
+    }
+
+    /// The superuser's connection to the database at hand.
+    pub fn reached(&self) -> Conninfo {
+        self.cluster.admin().with_database(&self.database)
+    }
+
+    /// The superuser's session in the database at hand, with the gate's eyes in it.
+    pub async fn watched(&self) -> Result<Session> {
+        let admin = Session::connect(&self.reached(), Limits::patient()).await?;
+        for script in [MEASURE, SNAPSHOT] {
+            admin.batch_execute(script).await.map_err(|error| self.failed(&error))?;
+        }
+        Ok(admin)
     }
 
     /// The database, prepared by the site, with the gate's eyes in it.
     pub async fn prepared(&self, site: &mut impl Site) -> Result<Database> {
-        let reached_as_admin = self.cluster.admin().with_database(&self.database);
-        let runner = site.prepare(&reached_as_admin).await?;
-        let admin = Session::connect(&reached_as_admin, Limits::patient()).await?;
-        for script in [MEASURE, SNAPSHOT] {
-            admin.batch_execute(script).await.map_err(|error| self.failed(&error))?;
-        }
+        let runner = site.prepare(&self.reached()).await?;
+        let admin = self.watched().await?;
         let log_offset = log::length(&self.log());
         Ok(Database { admin, runner, log_offset })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use obyra_evidence::{Failure, Progress, text};
+use obyra_evidence::Progress;
 use obyra_postgres::{Result, quote};
 use serde_json::Value;
 
@@ -124,17 +124,8 @@ impl<'a> Watcher<'a> {
 }
 
 impl Attend for Watcher<'_> {
-    /// An application that ignores `DATABASE_URL` must not be let loose on whatever it found instead.
     async fn configured(&mut self, found: Identity) -> Result<()> {
-        use text::migrations as say;
-        let refusal = if found.database != self.identity.database {
-            say::WRONG_DATABASE.with("found", found.name).with("expected", &self.identity.name)
-        } else if found.role != self.role {
-            say::WRONG_ROLE.with("found", found.role).with("expected", self.role)
-        } else {
-            return Ok(());
-        };
-        Err(Failure::refused(refusal).mended_by(say::MEND_DATABASE_URL))
+        found.must_be(self.identity, self.role)
     }
 
     async fn planned(&mut self, _: &mut DriverConnection<'_>, planned: &Planned) -> Result<()> {
