@@ -6,6 +6,7 @@
 
 mod policy;
 pub mod repository;
+pub mod restore;
 
 pub use policy::{
     Drill, Export, Keep, Key, Method, PgBackRest, Pitr, Policy, ServerSideEncryption, SmokeQuery, Source,

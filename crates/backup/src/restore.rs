@@ -1,0 +1,12 @@
+//! Restoring: which backup and which WAL reach the wanted point, the files put back, recovery set up.
+//!
+//! `plan` is pure. Files are written so that no server starts on them before they are all there:
+//! `global/pg_control` comes last, and an interrupted restore goes on where it was.
+
+mod archive;
+mod plan;
+mod target;
+
+pub use archive::{Archive, Stretch};
+pub use plan::{Found, Known, PassedOver, Plan, Rates, Replay, Wish, plan};
+pub use target::{Stop, Target};

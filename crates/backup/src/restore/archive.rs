@@ -1,0 +1,174 @@
+//! What the planner knows of the WAL archive: stretches of WAL without a hole, the moments of the commits
+//! in them, and how the timelines descend from one another.
+//!
+//! Pure. [`super::survey`] fills it in.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use obyra_evidence::{Message, text};
+use obyra_postgres::wal::{Lsn, TimelineHistory, TimelineId, WalSegmentSize};
+
+use super::target::shown;
+
+/// The archive of one cluster.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// How large its segments are.
+    pub segment_size: WalSegmentSize,
+    /// The histories that it holds.
+    pub histories: BTreeMap<TimelineId, TimelineHistory>,
+    /// Its WAL.
+    pub stretches: Vec<Stretch>,
+}
+
+/// WAL of one timeline without a hole. One that goes beyond the point at which its timeline was left is
+/// cut there in two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Where it begins.
+    pub from: Lsn,
+    /// Where it ends.
+    pub to: Lsn,
+    /// When its first transaction was committed, if that was read.
+    pub first_commit: Option<Timestamp>,
+    /// When its last transaction was committed, if that was read and there is one.
+    pub last_commit: Option<Timestamp>,
+    /// The moment up to which nothing is known to be missing after its end: whoever fills the archive had
+    /// seen by then that the server has no more.
+    pub complete_until: Option<Timestamp>,
+}
+
+/// WAL without a hole along a timeline and its parents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub from: Lsn,
+    pub to: Lsn,
+    pub last_commit: Option<Timestamp>,
+    pub complete_until: Option<Timestamp>,
+}
+
+impl Span {
+    /// The newest moment whose state it holds.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.last_commit.max(self.complete_until)
+    }
+}
+
+/// A point at which a timeline was left for the next one of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    pub parent: TimelineId,
+    pub child: TimelineId,
+    pub at: Lsn,
+}
+
+impl Archive {
+    /// The timeline with the highest number: the cluster's present, as recovery means by `latest`.
+    pub fn newest_timeline(&self) -> Option<TimelineId> {
+        let of_wal = self.stretches.iter().map(|stretch| stretch.timeline).max();
+        of_wal.max(self.histories.keys().next_back().copied())
+    }
+
+    /// A timeline's history; `None` if it has parents of which nobody knows.
+    pub(super) fn history(&self, timeline: TimelineId) -> Option<TimelineHistory> {
+        let kept = self.histories.get(&timeline).cloned();
+        kept.or_else(|| (timeline == TimelineId::FIRST).then(|| TimelineHistory::without_parents(timeline)))
+    }
+
+    /// The WAL that recovery along a history can use. It takes each segment from the newest timeline that
+    /// has it: the first of a timeline begins with a copy of what its parent had.
+    pub(super) fn spans(&self, history: &TimelineHistory) -> Vec<Span> {
+        let mut pieces = Vec::new();
+        let mut begin = Lsn::INVALID;
+        let parents = history.parents().iter().map(|parent| (parent.timeline, parent.switch_point));
+        for (timeline, end) in parents.chain([(history.timeline(), Lsn(u64::MAX))]) {
+            let first = begin.segment_start(self.segment_size);
+            for stretch in self.stretches.iter().filter(|stretch| stretch.timeline == timeline) {
+                let (from, to) = (stretch.from.max(first), stretch.to.min(end));
+                if from < to {
+                    pieces.push(Span {
+                        from,
+                        to,
+                        last_commit: stretch.last_commit,
+                        complete_until: stretch.complete_until,
+                    });
+                }
+            }
+            begin = end;
+        }
+        pieces.sort_by_key(|piece| (piece.from, piece.to));
+        join(pieces)
+    }
+
+    /// Where the timelines of a history were left.
+    pub(super) fn branches(&self, history: &TimelineHistory) -> Vec<Branch> {
+        let children = history.parents().iter().skip(1).map(|parent| parent.timeline);
+        let children = children.chain([history.timeline()]);
+        let pairs = history.parents().iter().zip(children);
+        pairs
+            .map(|(parent, child)| Branch { parent: parent.timeline, child, at: parent.switch_point })
+            .collect()
+    }
+
+    /// The WAL that a timeline has beyond the point where it was left.
+    pub(super) fn left_behind(&self, branch: &Branch) -> Vec<&Stretch> {
+        let beyond = |s: &&Stretch| s.timeline == branch.parent && s.from >= branch.at;
+        self.stretches.iter().filter(beyond).collect()
+    }
+
+    /// The moments of the last commit before a branch and the first one after it.
+    pub(super) fn around(&self, branch: &Branch) -> (Option<Timestamp>, Option<Timestamp>) {
+        let of = |timeline| self.stretches.iter().filter(move |stretch| stretch.timeline == timeline);
+        let before = of(branch.parent).filter(|stretch| stretch.to <= branch.at);
+        let after = of(branch.child).filter(|stretch| stretch.from >= branch.at);
+        let last = before.filter_map(|stretch| stretch.last_commit).max();
+        (last, after.filter_map(|stretch| stretch.first_commit).min())
+    }
+
+    /// The timelines in words.
+    pub(super) fn explained(&self) -> Vec<Message> {
+        let mut timelines: Vec<TimelineId> = self.stretches.iter().map(|stretch| stretch.timeline).collect();
+        timelines.extend(self.histories.keys());
+        timelines.sort();
+        timelines.dedup();
+        let mut words = Vec::new();
+        for timeline in timelines {
+            let until = self.stretches.iter().filter(|stretch| stretch.timeline == timeline);
+            let until = until.filter_map(|stretch| stretch.last_commit).max();
+            let history = self.histories.get(&timeline);
+            let parent = history.and_then(|history| history.parents().last());
+            let message = match (parent, until) {
+                (None, None) => text::backup::RESTORE_TIMELINE.message(),
+                (None, Some(_)) => text::backup::RESTORE_TIMELINE_UNTIL.message(),
+                (Some(_), None) => text::backup::RESTORE_TIMELINE_BRANCHED.message(),
+                (Some(_), Some(_)) => text::backup::RESTORE_TIMELINE_BRANCHED_UNTIL.message(),
+            };
+            let message = parent.into_iter().fold(message.with("timeline", timeline), |message, parent| {
+                message.with("parent", parent.timeline).with("position", parent.switch_point)
+            });
+            words.push(until.into_iter().fold(message, |message, until| message.with("until", shown(until))));
+        }
+        words
+    }
+}
+
+/// Those that overlap or touch become one.
+fn join(pieces: Vec<Span>) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for piece in pieces {
+        match spans.last_mut() {
+            Some(last) if last.to >= piece.from => {
+                if piece.to >= last.to {
+                    last.complete_until = piece.complete_until;
+                }
+                last.to = last.to.max(piece.to);
+                last.last_commit = last.last_commit.max(piece.last_commit);
+            }
+            _ => spans.push(piece),
+        }
+    }
+    spans
+}
