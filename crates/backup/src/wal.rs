@@ -1,0 +1,15 @@
+//! The archive of the write-ahead log: received over the replication protocol or pushed by the server, kept
+//! without a hole, and given back to recovery.
+//!
+//! What was reported to a server as flushed is durable in the store. What is in the archive is read from the
+//! archive; nothing else is remembered.
+
+mod archive;
+mod index;
+mod name;
+mod pages;
+
+pub use archive::{Archive, Put};
+pub use index::{Chain, Hole, Index, Stretch, TimelineIndex};
+pub use name::{Part, WalObject};
+pub use pages::{Fault, PageCheck, SegmentHeader};

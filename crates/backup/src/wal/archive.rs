@@ -1,0 +1,241 @@
+//! The archive of a cluster's WAL in a repository: what goes in is checked and never changed, what comes out
+//! is what went in, and "not there" is never said of a store that cannot be reached.
+//!
+//! Putting the same again is fine; putting something else under the same name is refused, since then two
+//! clusters of the same identity write into one archive.
+
+use bytes::Bytes;
+use obyra_evidence::{Failure, text};
+use obyra_postgres::wal::{SegmentName, TimelineHistory, TimelineId, WalFileName, WalSegmentSize};
+
+use super::index::{Index, cover};
+use super::name::{self, Part, WalObject};
+use super::pages::{self, PageCheck, SegmentHeader};
+use crate::Result;
+use crate::repository::Repository;
+use crate::repository::keys::Keyring;
+use crate::repository::layout::ClusterId;
+use crate::repository::pack::{Kind, Pack, PackWriter, Sealed};
+use crate::repository::store::{Created, Store};
+
+/// Bytes of a frame of WAL, unpacked.
+const FRAME: usize = 1 << 20;
+
+/// zstd's level for WAL.
+const LEVEL: i32 = 1;
+
+/// How often a name may be found taken and then free again while somebody else tidies up.
+const ROUNDS: usize = 4;
+
+/// The archive of one cluster. Clones share the store and the keys.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    store: Store,
+    keys: Keyring,
+    cluster: ClusterId,
+}
+
+/// What became of something that was put. It is durable either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is new, and takes so many bytes in the store.
+    New(u64),
+    /// The same was there already.
+    Existed,
+}
+
+impl Archive {
+    /// The archive of a cluster.
+    pub fn new(repository: &Repository, cluster: ClusterId) -> Archive {
+        Archive { store: repository.store.clone(), keys: repository.keys.clone(), cluster }
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Puts a complete segment, after a look at each of its pages.
+    pub async fn put_segment(&self, segment: SegmentName, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
+        let file = WalFileName::Segment(segment);
+        PageCheck::new(self.cluster, segment, size)
+            .whole(&raw)
+            .map_err(|fault| pages::refusal(fault, &file.file_name(size), self.cluster))?;
+        self.put(WalObject::File(file), size, raw).await
+    }
+
+    /// Puts a part of a segment that is not complete. Its pages were checked as they came.
+    pub async fn put_part(&self, part: Part, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
+        self.put(WalObject::Part(part), size, raw).await
+    }
+
+    /// Puts the last segment of a timeline that was left in its middle, under its own name: it never
+    /// becomes the complete one. What follows in it never happened, so only its beginning is checked.
+    pub async fn put_partial(&self, segment: SegmentName, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
+        let file = WalFileName::Partial(segment);
+        let first = raw.get(..pages::LONG_HEADER).unwrap_or_default();
+        PageCheck::new(self.cluster, segment, size)
+            .advance(first)
+            .and_then(|()| SegmentHeader::read(first).map(drop).ok_or(pages::Fault::NotWal))
+            .map_err(|fault| pages::refusal(fault, &file.file_name(size), self.cluster))?;
+        self.put(WalObject::File(file), size, raw).await
+    }
+
+    /// Puts the history file of a timeline, which must be one.
+    pub async fn put_history(&self, timeline: TimelineId, content: Bytes) -> Result<Put> {
+        history(timeline, &content)?;
+        self.put(WalObject::File(WalFileName::History(timeline)), WalSegmentSize::DEFAULT, content).await
+    }
+
+    /// Puts the file that tells of a finished base backup.
+    pub async fn put_backup_file(
+        &self,
+        segment: SegmentName,
+        offset: u32,
+        size: WalSegmentSize,
+        content: Bytes,
+    ) -> Result<Put> {
+        self.put(WalObject::File(WalFileName::Backup { segment, offset }), size, content).await
+    }
+
+    /// A complete segment; `None` if it is not there.
+    pub async fn get_segment(&self, segment: SegmentName, size: WalSegmentSize) -> Result<Option<Bytes>> {
+        self.get_file(WalFileName::Segment(segment), size).await
+    }
+
+    /// A file; `None` if it is not there.
+    pub async fn get_file(&self, file: WalFileName, size: WalSegmentSize) -> Result<Option<Bytes>> {
+        self.get(WalObject::File(file).object_name(self.cluster, size)).await
+    }
+
+    /// The history of a timeline; `None` if its file is not there.
+    pub async fn get_history(&self, timeline: TimelineId) -> Result<Option<TimelineHistory>> {
+        let content = self.get_file(WalFileName::History(timeline), WalSegmentSize::DEFAULT).await?;
+        content.map(|content| history(timeline, &content)).transpose()
+    }
+
+    /// What the parts of a segment hold from its first byte on; empty if there is none.
+    pub async fn get_parts(&self, segment: SegmentName, size: WalSegmentSize) -> Result<Bytes> {
+        'listed: for _ in 0..ROUNDS {
+            let parts = cover(&self.parts(segment, size).await?);
+            let mut whole = Vec::with_capacity(parts.last().map_or(0, |part| part.to as usize));
+            for part in parts {
+                let object = WalObject::Part(part).object_name(self.cluster, size);
+                // Merged with its neighbours since it was listed.
+                let Some(raw) = self.get(object.clone()).await? else { continue 'listed };
+                let known = whole.len() - part.from as usize;
+                if raw.len() != (part.to - part.from) as usize
+                    || raw[..known.min(raw.len())] != whole[part.from as usize..]
+                {
+                    return Err(Failure::new(text::backup::OBJECT_DAMAGED.with("object", object)));
+                }
+                whole.extend_from_slice(&raw[known..]);
+            }
+            return Ok(whole.into());
+        }
+        Err(Failure::new(text::backup::WAL_PARTS_CHANGE.with("file", segment.file_name(size))))
+    }
+
+    /// The parts of a segment that are there.
+    pub async fn parts(&self, segment: SegmentName, size: WalSegmentSize) -> Result<Vec<Part>> {
+        let whole = WalObject::File(WalFileName::Segment(segment)).object_name(self.cluster, size);
+        let after = self.store.list_after(&self.cluster.wal(segment.timeline.0), &whole).await?;
+        let parsed = after.iter().filter_map(|info| match WalObject::parse(self.cluster, &info.name, size) {
+            Some(WalObject::Part(part)) if part.segment == segment => Some(part),
+            _ => None,
+        });
+        Ok(parsed.collect())
+    }
+
+    /// Deletes parts whose content is elsewhere in the archive.
+    pub async fn delete_parts(&self, parts: &[Part], size: WalSegmentSize) -> Result<()> {
+        for part in parts {
+            self.store.delete(&WalObject::Part(*part).object_name(self.cluster, size)).await?;
+        }
+        Ok(())
+    }
+
+    /// What the archive holds, with the histories of its timelines.
+    pub async fn index(&self, size: WalSegmentSize) -> Result<Index> {
+        let listed = self.store.list(&name::folder(self.cluster)).await?;
+        let mut index = Index::of(self.cluster, size, &listed);
+        for timeline in index.listed_histories().to_vec() {
+            if let Some(history) = self.get_history(timeline).await? {
+                index = index.with_history(history);
+            }
+        }
+        Ok(index)
+    }
+
+    async fn put(&self, object: WalObject, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
+        let name = object.object_name(self.cluster, size);
+        let kind = match object {
+            WalObject::File(WalFileName::History(_) | WalFileName::Backup { .. }) => Kind::Data,
+            WalObject::File(_) | WalObject::Part(_) => Kind::Wal,
+        };
+        for _ in 0..ROUNDS {
+            let sealed = self.seal(&name, kind, raw.clone()).await?;
+            let stored = sealed.bytes.len() as u64;
+            if self.store.create(&name, sealed.bytes).await? == Created::New {
+                return Ok(Put::New(stored));
+            }
+            match self.get(name.clone()).await {
+                Ok(Some(found)) if found == raw => return Ok(Put::Existed),
+                Ok(Some(_)) => return Err(two_writers(&name)),
+                // Deleted since: the next round makes it.
+                Ok(None) => {}
+                // What cannot be opened is of no use to anybody; the good bytes are at hand.
+                Err(failure) if is_damage(&failure) => self.store.delete(&name).await?,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::new(text::backup::WAL_PARTS_CHANGE.with("file", name)))
+    }
+
+    async fn seal(&self, name: &str, kind: Kind, raw: Bytes) -> Result<Sealed> {
+        let (keys, name) = (self.keys.clone(), name.to_owned());
+        off_the_runtime(move || {
+            let mut pack = PackWriter::new(&keys, &name, LEVEL)?;
+            for frame in raw.chunks(FRAME) {
+                pack.push(kind, frame, Vec::new())?;
+            }
+            pack.finish()
+        })
+        .await
+    }
+
+    async fn get(&self, name: String) -> Result<Option<Bytes>> {
+        let Some(bytes) = self.store.get(&name).await? else { return Ok(None) };
+        let keys = self.keys.clone();
+        off_the_runtime(move || {
+            let pack = Pack::open(&keys, &name, bytes)?;
+            let mut raw = Vec::with_capacity(pack.directory.iter().map(|entry| entry.raw as usize).sum());
+            for entry in &pack.directory {
+                raw.extend_from_slice(&pack.frame(entry.at)?.1);
+            }
+            Ok(Some(raw.into()))
+        })
+        .await
+    }
+}
+
+/// Compression and sealing take tens of milliseconds: too long for the threads that move bytes.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Failure::new(text::backup::COMPRESSION).because(error)),
+    }
+}
+
+fn history(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory> {
+    TimelineHistory::parse(timeline, &String::from_utf8_lossy(content))
+}
+
+fn is_damage(failure: &Failure) -> bool {
+    [text::backup::OBJECT_DAMAGED, text::backup::FRAME_DAMAGED].contains(&failure.what.code())
+}
+
+fn two_writers(name: &str) -> Failure {
+    Failure::refused(text::backup::WAL_TWO_WRITERS.with("object", name))
+        .mended_by(text::backup::WAL_TWO_WRITERS_MEND)
+}

@@ -1,0 +1,220 @@
+//! The headers of WAL pages: does a segment belong to this cluster, and is it what its name says?
+//!
+//! The long header on a segment's first page names the cluster; every page says at which position and on
+//! which timeline it was written. A recycled, torn or foreign segment betrays itself here. The layout is
+//! PostgreSQL's `XLogPageHeaderData` (src/include/access/xlog_internal.h), little-endian.
+
+use obyra_evidence::{Failure, text};
+use obyra_postgres::wal::{Lsn, SegmentName, WalSegmentSize};
+
+use crate::repository::layout::ClusterId;
+
+/// Bytes of a page's header, with its padding.
+const SHORT_HEADER: usize = 24;
+/// Bytes of the header of a segment's first page.
+pub const LONG_HEADER: usize = 40;
+/// `XLOG_PAGE_MAGIC`, which counts up: 0xD10D is PostgreSQL 14's, 0xD118 that of 18.
+const MAGIC: std::ops::RangeInclusive<u16> = 0xD100..=0xD1FF;
+/// `XLP_LONG_HEADER`.
+const IS_LONG: u16 = 0x0002;
+
+/// What the first page of a segment says of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The cluster's system identifier.
+    pub cluster: ClusterId,
+    /// How large its segments are.
+    pub size: WalSegmentSize,
+    /// Bytes of a page (`wal_block_size`, 8192 unless PostgreSQL was compiled otherwise).
+    page_bytes: usize,
+    /// The version of the format.
+    magic: u16,
+    /// The position of the segment.
+    start: Lsn,
+}
+
+impl SegmentHeader {
+    /// Reads it; `None` if this is not the beginning of a segment.
+    pub fn read(bytes: &[u8]) -> Option<SegmentHeader> {
+        let page = Page::read(bytes)?;
+        let long = bytes.get(SHORT_HEADER..LONG_HEADER)?;
+        let cluster = ClusterId(u64::from_le_bytes(long[..8].try_into().ok()?));
+        let size = WalSegmentSize::new(number(long, 8).into()).ok()?;
+        let page_bytes = usize::try_from(number(long, 12)).ok()?;
+        let sane = MAGIC.contains(&page.magic)
+            && page.info & IS_LONG != 0
+            && page_bytes.is_power_of_two()
+            && (1024..=65536).contains(&page_bytes);
+        sane.then_some(SegmentHeader { cluster, size, page_bytes, magic: page.magic, start: page.address })
+    }
+}
+
+/// The header of any page.
+struct Page {
+    magic: u16,
+    info: u16,
+    timeline: u32,
+    address: Lsn,
+}
+
+impl Page {
+    fn read(bytes: &[u8]) -> Option<Page> {
+        let header = bytes.get(..SHORT_HEADER)?;
+        Some(Page {
+            magic: u16::from_le_bytes([header[0], header[1]]),
+            info: u16::from_le_bytes([header[2], header[3]]),
+            timeline: number(header, 4),
+            address: Lsn(u64::from(number(header, 8)) | u64::from(number(header, 12)) << 32),
+        })
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Why a segment is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not begin with the header of a segment.
+    NotWal,
+    /// It is of another cluster.
+    OtherCluster(ClusterId),
+    /// Its cluster has segments of another size.
+    OtherSize(WalSegmentSize),
+    /// So many bytes are not a segment.
+    Length(usize),
+    /// The page at this offset was written for another position: the segment is recycled or torn.
+    OtherPosition {
+        /// The offset in the segment.
+        offset: usize,
+    },
+    /// The page at this offset is of a timeline that cannot be in this segment.
+    OtherTimeline {
+        /// The offset in the segment.
+        offset: usize,
+        /// The timeline that the page names.
+        timeline: u32,
+    },
+    /// The rest of the segment is empty from this offset on, and yet something follows.
+    NotEmpty {
+        /// The offset in the segment.
+        offset: usize,
+    },
+}
+
+/// Checks a segment while it grows.
+#[derive(Clone, Debug)]
+pub struct PageCheck {
+    cluster: ClusterId,
+    segment: SegmentName,
+    size: WalSegmentSize,
+    header: Option<SegmentHeader>,
+    timeline: u32,
+    /// The offset up to which everything is checked.
+    done: usize,
+    /// From where on the segment is empty: a switch of segments leaves its rest to zeros.
+    empty_from: Option<usize>,
+}
+
+impl PageCheck {
+    /// For a segment of this cluster.
+    pub fn new(cluster: ClusterId, segment: SegmentName, size: WalSegmentSize) -> PageCheck {
+        PageCheck { cluster, segment, size, header: None, timeline: 0, done: 0, empty_from: None }
+    }
+
+    /// Checks what has come since the last time; `bytes` is all of the segment so far. A page counts
+    /// once its header is there.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if bytes.len() as u64 > self.size.bytes() {
+            return Err(Fault::Length(bytes.len()));
+        }
+        let header = match self.header {
+            Some(header) => header,
+            None if bytes.len() < LONG_HEADER => return Ok(()),
+            None => *self.header.insert(self.first_page(bytes)?),
+        };
+        while let Some(page) = bytes.get(self.done..).filter(|page| page.len() >= SHORT_HEADER) {
+            self.page(&header, page)?;
+            self.done += header.page_bytes;
+        }
+        Ok(())
+    }
+
+    /// Checks a whole segment.
+    pub fn whole(mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if bytes.len() as u64 != self.size.bytes() {
+            return Err(Fault::Length(bytes.len()));
+        }
+        self.advance(bytes)?;
+        match self.empty_from {
+            Some(from) if bytes[from..].iter().any(|byte| *byte != 0) => {
+                Err(Fault::NotEmpty { offset: from })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn first_page(&self, bytes: &[u8]) -> Result<SegmentHeader, Fault> {
+        let header = SegmentHeader::read(bytes).ok_or(Fault::NotWal)?;
+        if header.cluster != self.cluster {
+            return Err(Fault::OtherCluster(header.cluster));
+        }
+        if header.size != self.size {
+            return Err(Fault::OtherSize(header.size));
+        }
+        if header.start != self.segment.start(self.size) {
+            return Err(Fault::OtherPosition { offset: 0 });
+        }
+        Ok(header)
+    }
+
+    fn page(&mut self, header: &SegmentHeader, bytes: &[u8]) -> Result<(), Fault> {
+        let offset = self.done;
+        if let Some(from) = self.empty_from {
+            let empty = bytes[..SHORT_HEADER].iter().all(|byte| *byte == 0);
+            return if empty { Ok(()) } else { Err(Fault::NotEmpty { offset: from }) };
+        }
+        let page = Page::read(bytes).ok_or(Fault::NotWal)?;
+        if bytes[..SHORT_HEADER].iter().all(|byte| *byte == 0) {
+            self.empty_from = Some(offset);
+            return Ok(());
+        }
+        if page.magic != header.magic || page.address != self.segment.start(self.size) + offset as u64 {
+            return Err(Fault::OtherPosition { offset });
+        }
+        // A timeline's first segment begins with a copy of its parent's, up to where it branched off.
+        if page.timeline < self.timeline.max(1) || page.timeline > self.segment.timeline.0 {
+            return Err(Fault::OtherTimeline { offset, timeline: page.timeline });
+        }
+        self.timeline = page.timeline;
+        Ok(())
+    }
+}
+
+/// Refuses WAL for a fault of it; `file` names the segment.
+pub fn refusal(fault: Fault, file: &str, cluster: ClusterId) -> Failure {
+    use text::backup as say;
+    let torn = |offset: usize| say::WAL_TORN.with("file", file).with("offset", offset);
+    match fault {
+        Fault::NotWal => Failure::refused(say::WAL_NOT_WAL.with("file", file)),
+        Fault::OtherCluster(found) => Failure::refused(
+            say::WAL_OTHER_CLUSTER.with("file", file).with("found", found).with("cluster", cluster),
+        )
+        .mended_by(say::WAL_OTHER_CLUSTER_MEND),
+        Fault::OtherSize(found) => {
+            Failure::refused(say::WAL_OTHER_SIZE.with("file", file).with("bytes", found.bytes()))
+        }
+        Fault::Length(bytes) => Failure::refused(say::WAL_LENGTH.with("file", file).with("bytes", bytes)),
+        Fault::OtherPosition { offset } | Fault::NotEmpty { offset } => {
+            Failure::refused(torn(offset)).mended_by(say::WAL_TORN_MEND)
+        }
+        Fault::OtherTimeline { offset, timeline } => Failure::refused(
+            say::WAL_OTHER_TIMELINE.with("file", file).with("offset", offset).with("timeline", timeline),
+        )
+        .mended_by(say::WAL_TORN_MEND),
+    }
+}
+
+#[cfg(test)]
+mod tests;
