@@ -7,6 +7,8 @@
 mod policy;
 pub mod repository;
 pub mod restore;
+pub mod wal;
+pub mod retention;
 
 pub use policy::{
     Drill, Export, Keep, Key, Method, PgBackRest, Pitr, Policy, ServerSideEncryption, SmokeQuery, Source,
