@@ -4,6 +4,7 @@
 //! The format that is written is docs/repository-format.md. What is in the store is the truth; nothing
 //! else is remembered between two runs. Nothing here reads the strategy file or prints.
 
+pub mod page;
 mod policy;
 pub mod repository;
 pub mod restore;
