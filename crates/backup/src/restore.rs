@@ -3,10 +3,16 @@
 //! `plan` is pure. Files are written so that no server starts on them before they are all there:
 //! `global/pg_control` comes last, and an interrupted restore goes on where it was.
 
-mod archive;
+mod control;
+mod coverage;
+mod files;
+mod place;
 mod plan;
 mod target;
 
-pub use archive::{Archive, Stretch};
+pub use control::Control;
+pub use coverage::{Coverage, Stretch};
+pub use files::{Restore, SmallFile, Written};
+pub use place::{Into, Mapped, Place, State};
 pub use plan::{Found, Known, PassedOver, Plan, Rates, Replay, Wish, plan};
 pub use target::{Stop, Target};

@@ -13,7 +13,7 @@ use obyra_evidence::{Failure, Message, text};
 use obyra_postgres::wal::{Lsn, TimelineHistory, TimelineId};
 use serde::Serialize;
 
-use super::archive::{Archive, Span};
+use super::coverage::{Coverage, Span};
 use super::target::{Stop, Target, shown};
 use crate::Result;
 use crate::repository::layout::BackupId;
@@ -25,7 +25,7 @@ pub struct Known<'a> {
     /// The backups of the cluster, in any order.
     pub backups: &'a [Header],
     /// Its WAL.
-    pub archive: &'a Archive,
+    pub coverage: &'a Coverage,
     /// How fast restores were.
     pub rates: Option<Rates>,
     /// The time.
@@ -149,8 +149,8 @@ pub fn plan(known: &Known<'_>, wish: &Wish) -> Result<Plan> {
                 .mended_by(text::backup::RESTORE_NO_SUCH_BACKUP_MEND));
         }
     }
-    let way = way(known.archive, wish, &backups)?;
-    if let Some(refused) = refusal::between_timelines(known.archive, &way, wish) {
+    let way = way(known.coverage, wish, &backups)?;
+    if let Some(refused) = refusal::between_timelines(known.coverage, &way, wish) {
         return Err(refused);
     }
     let mut passed_over = Vec::new();
@@ -174,21 +174,21 @@ fn named(wish: &Wish) -> Option<&BackupId> {
     }
 }
 
-fn way(archive: &Archive, wish: &Wish, backups: &[&Header]) -> Result<Way> {
+fn way(coverage: &Coverage, wish: &Wish, backups: &[&Header]) -> Result<Way> {
     let of_target = match &wish.target {
         Target::Backup(_) => backups.first().map(|backup| TimelineId(backup.timeline)),
         Target::Name(_) | Target::Transaction(_) => wish.found.map(|found| found.timeline),
         _ => None,
     };
-    let newest = || archive.newest_timeline().or_else(|| backups.first().map(|b| TimelineId(b.timeline)));
+    let newest = || coverage.newest_timeline().or_else(|| backups.first().map(|b| TimelineId(b.timeline)));
     let timeline = wish.timeline.or(of_target).or_else(newest).unwrap_or(TimelineId::FIRST);
-    let Some(history) = archive.history(timeline) else {
+    let Some(history) = coverage.history(timeline) else {
         let what = text::backup::RESTORE_HISTORY_MISSING
             .with("timeline", timeline)
             .with("file", timeline.history_file_name());
         return Err(Failure::refused(what).mended_by(text::backup::RESTORE_HISTORY_MISSING_MEND));
     };
-    let spans = archive.spans(&history);
+    let spans = coverage.spans(&history);
     Ok(Way { history, spans })
 }
 
@@ -215,15 +215,15 @@ fn finish(
         write_bytes,
         expected: seconds.map(|seconds| Duration::from_secs(seconds.max(1))),
         passed_over,
-        timelines: known.archive.explained(),
-        notes: reach::notes(known.archive, way, wish, backup, &span),
+        timelines: known.coverage.explained(),
+        notes: reach::notes(known.coverage, way, wish, backup, &span),
     }
 }
 
 /// From the backup's start to the target; where only the target's time is known, to the end of the WAL or
 /// of the next backup, whichever comes first.
 fn replay(known: &Known<'_>, backup: &Header, span: &Span, stop: Stop) -> Replay {
-    let size = known.archive.segment_size;
+    let size = known.coverage.segment_size;
     let to = match stop {
         Stop::Consistent => backup.stop,
         Stop::Before(lsn) | Stop::After(lsn) => lsn,

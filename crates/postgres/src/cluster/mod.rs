@@ -12,6 +12,7 @@ mod initdb;
 mod install;
 mod layout;
 mod lock;
+mod occupied;
 mod pins;
 mod places;
 mod processes;
@@ -28,6 +29,7 @@ mod user;
 
 pub use embedded::{Embedded, EmbeddedSpec, State};
 pub use install::{Installation, Search};
+pub use occupied::{owner_of_files, server_in};
 pub use places::{Purpose, reachable_dir};
 pub use temporary::{TemporaryCluster, TemporaryOptions};
 pub use testing::{

@@ -5,7 +5,7 @@ use obyra_postgres::wal::{Lsn, TimelineId};
 
 use super::{Way, Wish};
 use crate::repository::manifest::Header;
-use crate::restore::archive::{Archive, Span};
+use crate::restore::coverage::{Coverage, Span};
 use crate::restore::target::{Stop, Target, shown};
 
 /// The WAL that takes the backup to the target, and where recovery stops; or why it cannot.
@@ -84,7 +84,13 @@ fn ends_in_a_hole(span: &Span) -> Message {
 }
 
 /// What should be known although the target is reached.
-pub(super) fn notes(archive: &Archive, way: &Way, wish: &Wish, backup: &Header, span: &Span) -> Vec<Message> {
+pub(super) fn notes(
+    coverage: &Coverage,
+    way: &Way,
+    wish: &Wish,
+    backup: &Header,
+    span: &Span,
+) -> Vec<Message> {
     let mut notes = Vec::new();
     if !backup.damaged.is_empty() {
         notes.push(text::backup::RESTORE_DAMAGED_BLOCKS.with("count", backup.damaged.len()));
@@ -92,8 +98,8 @@ pub(super) fn notes(archive: &Archive, way: &Way, wish: &Wish, backup: &Header, 
     if matches!(wish.target, Target::Time(_)) && span.newest().is_none() {
         notes.push(text::backup::RESTORE_END_UNKNOWN.with("position", span.to));
     }
-    for branch in archive.branches(&way.history) {
-        let beyond = archive.left_behind(&branch);
+    for branch in coverage.branches(&way.history) {
+        let beyond = coverage.left_behind(&branch);
         let also = match &wish.target {
             Target::Time(time) => beyond.iter().any(|stretch| {
                 stretch.first_commit.is_some_and(|first| first <= *time)

@@ -7,20 +7,20 @@ use obyra_postgres::wal::Lsn;
 use super::reach::usable;
 use super::{PassedOver, Way, Wish};
 use crate::repository::manifest::Header;
-use crate::restore::archive::{Archive, Span};
+use crate::restore::coverage::{Coverage, Span};
 use crate::restore::target::{Target, shown};
 
 /// A moment at which the cluster lived on a timeline that was left at an earlier point: along the newest
 /// timeline it would silently become that earlier point.
-pub(super) fn between_timelines(archive: &Archive, way: &Way, wish: &Wish) -> Option<Failure> {
+pub(super) fn between_timelines(coverage: &Coverage, way: &Way, wish: &Wish) -> Option<Failure> {
     let Target::Time(time) = wish.target else { return None };
     if wish.timeline.is_some() {
         return None;
     }
-    archive.branches(&way.history).into_iter().find_map(|branch| {
-        let (kept, first) = archive.around(&branch);
+    coverage.branches(&way.history).into_iter().find_map(|branch| {
+        let (kept, first) = coverage.around(&branch);
         let kept = kept.filter(|kept| *kept < time)?;
-        let lived = archive.left_behind(&branch);
+        let lived = coverage.left_behind(&branch);
         let lived = lived.iter().any(|stretch| stretch.first_commit.is_some_and(|first| first <= time));
         if !lived || first.is_some_and(|first| first <= time) {
             return None;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::repository::manifest::{Cluster, Source, Totals};
-use crate::restore::archive::Stretch;
+use crate::restore::coverage::Stretch;
 use obyra_postgres::wal::WalSegmentSize;
 
 /// Lines such as
@@ -14,7 +14,7 @@ use obyra_postgres::wal::WalSegmentSize;
 /// Segments are 16 MiB, all times are of one day; a time may be `-`, for not known.
 struct World {
     backups: Vec<Header>,
-    archive: Archive,
+    coverage: Coverage,
 }
 
 fn at(time: &str) -> Timestamp {
@@ -28,7 +28,7 @@ fn range(text: &str) -> (&str, &str) {
 fn world(lines: &str) -> World {
     let mut world = World {
         backups: Vec::new(),
-        archive: Archive {
+        coverage: Coverage {
             segment_size: WalSegmentSize::DEFAULT,
             histories: [].into(),
             stretches: Vec::new(),
@@ -41,7 +41,7 @@ fn world(lines: &str) -> World {
                 let (from, to) = range(positions);
                 let (first, last) = range(times);
                 let known = |time: &str| (time != "-").then(|| at(time));
-                world.archive.stretches.push(Stretch {
+                world.coverage.stretches.push(Stretch {
                     timeline: TimelineId(timeline.parse().unwrap()),
                     from: from.parse().unwrap(),
                     to: to.parse().unwrap(),
@@ -54,7 +54,7 @@ fn world(lines: &str) -> World {
                 let timeline = TimelineId(timeline.trim_end_matches(':').parse().unwrap());
                 let lines: String =
                     parents.chunks(3).map(|parent| format!("{}\t{}\t\n", parent[0], parent[2])).collect();
-                world.archive.histories.insert(timeline, TimelineHistory::parse(timeline, &lines).unwrap());
+                world.coverage.histories.insert(timeline, TimelineHistory::parse(timeline, &lines).unwrap());
             }
             ["backup", name, timeline, positions, "stopped", time] => {
                 world.backups.push(backup(name, timeline.parse().unwrap(), positions, at(time)));
@@ -101,7 +101,7 @@ fn id(name: &str) -> BackupId {
 impl World {
     fn wish(&self, wish: &Wish) -> String {
         let now = at("23:59");
-        match plan(&Known { backups: &self.backups, archive: &self.archive, rates: None, now }, wish) {
+        match plan(&Known { backups: &self.backups, coverage: &self.coverage, rates: None, now }, wish) {
             Ok(plan) => {
                 let backup = plan.backup.id.as_str().chars().last().unwrap();
                 let stop: Vec<String> =
@@ -154,7 +154,7 @@ fn the_newest_backup_that_can_reach_the_target_is_taken() {
 #[test]
 fn what_is_newer_and_not_chosen_is_explained() {
     let world = plain();
-    let known = Known { backups: &world.backups, archive: &world.archive, rates: None, now: at("14:00") };
+    let known = Known { backups: &world.backups, coverage: &world.coverage, rates: None, now: at("14:00") };
     let plan = plan(&known, &Wish::to(Target::Time(at("11:00")))).unwrap();
     let words: Vec<String> =
         plan.passed_over.iter().map(|passed| format!("{} {}", passed.backup, passed.reason)).collect();
@@ -165,7 +165,7 @@ fn what_is_newer_and_not_chosen_is_explained() {
 fn sizes_and_durations_come_from_the_figures() {
     let world = plain();
     let rates = Some(Rates { restore: 256 << 20, replay: 32 << 20 });
-    let known = Known { backups: &world.backups, archive: &world.archive, rates, now: at("14:00") };
+    let known = Known { backups: &world.backups, coverage: &world.coverage, rates, now: at("14:00") };
     let plan = plan(&known, &Wish::to(Target::Latest)).unwrap();
     assert_eq!(plan.replay.bytes, 0x9400000 - 0x5000028);
     assert_eq!(plan.write_bytes, (1 << 30) + plan.replay.bytes);
@@ -193,10 +193,10 @@ fn a_target_after_the_last_commit_is_reached_only_if_the_archive_is_known_to_be_
     assert_eq!(world.to("0/9400000"), "b on 1, 0/5000028 to 0/9400000 (5), stop");
     assert!(world.to("0/9400001").contains("lies after the end of the archive"));
     let mut unwatched = world;
-    unwatched.archive.stretches[0].complete_until = None;
+    unwatched.coverage.stretches[0].complete_until = None;
     assert!(unwatched.to("13:03").contains("can be reached is 2026-11-24 12:59:59.999999+00 (0/9400000)"));
     assert!(unwatched.to("12:59").starts_with("b on 1"));
-    unwatched.archive.stretches[0].last_commit = None;
+    unwatched.coverage.stretches[0].last_commit = None;
     assert!(unwatched.to("13:03").ends_with("stop 2026-11-24 13:03:00+00 [backup.restore-end-unknown]"));
 }
 
@@ -274,7 +274,7 @@ fn the_newest_timeline_is_followed_through_its_parents() {
     assert_eq!(world.to("latest"), "c on 2, 0/7000028 to 0/9400000 (3), stop");
     assert_eq!(world.to("11:50"), "a on 2, 0/2000028 to 0/7000100 (6), stop 2026-11-24 11:50:00+00");
     assert_eq!(world.to("10:15"), "a on 2, 0/2000028 to 0/6000100 (5), stop 2026-11-24 10:15:00+00");
-    let known = Known { backups: &world.backups, archive: &world.archive, rates: None, now: at("14:00") };
+    let known = Known { backups: &world.backups, coverage: &world.coverage, rates: None, now: at("14:00") };
     let plan = plan(&known, &Wish::to(Target::Time(at("11:50")))).unwrap();
     assert_eq!(
         plan.passed_over[1].reason.to_string(),

@@ -13,7 +13,7 @@ use super::target::shown;
 
 /// The archive of one cluster.
 #[derive(Clone, Debug)]
-pub struct Archive {
+pub struct Coverage {
     /// How large its segments are.
     pub segment_size: WalSegmentSize,
     /// The histories that it holds.
@@ -65,7 +65,7 @@ pub(super) struct Branch {
     pub at: Lsn,
 }
 
-impl Archive {
+impl Coverage {
     /// The timeline with the highest number: the cluster's present, as recovery means by `latest`.
     pub fn newest_timeline(&self) -> Option<TimelineId> {
         let of_wal = self.stretches.iter().map(|stretch| stretch.timeline).max();
