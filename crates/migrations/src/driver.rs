@@ -24,8 +24,8 @@ use self::output::Output;
 pub(crate) use self::protocol::Replay;
 use self::protocol::{Answer, Event, Request, Setup};
 pub use self::protocol::{
-    Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Look, Models, Network, Passed,
-    Phase, Planned, Revision, Said, Stage, Statement, Transaction, Trip,
+    Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Look, Made, Models, Network,
+    Passed, Phase, Planned, Revision, Said, Stage, Statement, Transaction, Trip,
 };
 use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;

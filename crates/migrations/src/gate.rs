@@ -7,6 +7,7 @@
 mod branch;
 pub(crate) mod catalogue;
 mod course;
+mod drift;
 mod judge;
 mod log;
 mod models;

@@ -152,6 +152,9 @@ fn the_broken_example_is_found_broken_in_every_way() {
             "gate.network 20260111_0900_network.py:13",
             "gate.model-drift",
             "gate.enum-drift",
+            "gate.drift-missing",
+            "gate.drift-differs",
+            "gate.drift-undeclared",
         ],
     );
     assert!(found.iter().any(|rule| rule.starts_with("graph.several-heads")), "{found:#?}");

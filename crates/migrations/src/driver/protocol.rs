@@ -172,6 +172,25 @@ pub struct Models {
     pub checks: Vec<DeclaredCheck>,
     /// The enumerations that the models declare.
     pub enums: Vec<DeclaredEnum>,
+    /// What `create_all` makes, beside what the revisions made.
+    #[serde(default)]
+    pub made: Option<Made>,
+}
+
+/// What `create_all` makes of an empty database, events included, beside what the revisions made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Made {
+    /// Why it made nothing.
+    pub failed: Option<String>,
+    /// What differs: the kind, the name, the definition in the schema, the definition as the models have it.
+    pub rows: Vec<(String, String, Option<String>, Option<String>)>,
+    /// The kinds of which the models have any.
+    pub kinds: BTreeSet<String>,
+    /// Tables and indexes that `env.py` leaves out.
+    pub excluded: BTreeSet<String>,
+    /// The kinds that Alembic, as `env.py` configures it, compares itself.
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// What Alembic's comparison finds.

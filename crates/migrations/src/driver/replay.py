@@ -219,8 +219,11 @@ class Replay(Upgrade):
             try:
                 facts = self.declared(metadata)
             except Exception as error:
-                facts["failed"] = "%s: %s" % (type(error).__name__, str(error).strip().partition("\n")[0])
+                facts["failed"] = in_one_line(error)
             self.execute("ROLLBACK TO SAVEPOINT obyra_gate_models")
+            if "failed" not in facts:
+                facts["made"] = self.made(listed(metadata))
+                self.execute("ROLLBACK TO SAVEPOINT obyra_gate_models")
             if not within:
                 connection.rollback()
         self.channel.send("models", compared=metadata is not None, **facts)
@@ -229,13 +232,58 @@ class Replay(Upgrade):
         from alembic.autogenerate import compare_metadata
 
         differences = [each for found in compare_metadata(self.context, metadata) for each in flattened(found)]
-        metadatas = metadata if isinstance(metadata, (list, tuple)) else [metadata]
-        tables = [table for each in metadatas for table in each.tables.values()]
+        tables = [table for each in listed(metadata) for table in each.tables.values()]
         return {
             "differences": [difference(each) for each in differences],
             "checks": [check for table in tables for check in declared_checks(table, self.context)],
             "enums": declared_enums(tables),
         }
+
+    def made(self, metadatas):
+        """What create_all makes of an empty database, events included, beside what the revisions made."""
+        connection = self.context.connection
+        self.strict = True
+        try:
+            self.execute("SELECT obyra_gate.aside()")
+            for kind in types_made_elsewhere(metadatas):
+                kind.create(connection, checkfirst=True)
+            for metadata in metadatas:
+                metadata.create_all(connection)
+            (found,) = self.execute("SELECT obyra_gate.drift()::text")
+            return {**json.loads(found), **self.compared_elsewhere(metadatas)}
+        except (Exception, NeedsCommit) as error:
+            return {"failed": in_one_line(error)}
+        finally:
+            self.strict = False
+
+    def compared_elsewhere(self, metadatas):
+        """What env.py leaves out, and the kinds that Alembic, as env.py configures it, compares itself."""
+        include = self.context.opts.get("include_object") or (lambda *facts: True)
+        excluded, kinds = [], []
+        for table in (table for metadata in metadatas for table in metadata.tables.values()):
+            if not include(table, table.name, "table", False, None):
+                excluded.append(table.name)
+            excluded += [index.name for index in table.indexes if not include(index, index.name, "index", False, None)]
+        if self.context.opts.get("compare_server_default"):
+            kinds.append("default")
+        if "alembic_utils.replaceable_entity" in sys.modules:
+            kinds += ["view", "materialized view", "function", "trigger", "policy"]
+        return {"excluded": excluded, "elsewhere": kinds}
+
+
+def listed(metadata):
+    return metadata if isinstance(metadata, (list, tuple)) else [metadata]
+
+
+def in_one_line(error):
+    return "%s: %s" % (type(error).__name__, str(error).strip().partition("\n")[0])
+
+
+def types_made_elsewhere(metadatas):
+    """Types that the models use, and leave to the revisions."""
+    columns = (column for metadata in metadatas for table in metadata.tables.values() for column in table.columns)
+    kinds = (getattr(column.type, "item_type", column.type) for column in columns)
+    return [kind for kind in kinds if getattr(kind, "create_type", True) is False]
 
 
 def flattened(found):

@@ -100,14 +100,6 @@ impl Change {
 /// `- index a on app.b; ~ column app.b.c: integer -> bigint`, the first few.
 pub(crate) fn shown(changes: &[Change]) -> String {
     const CHANGES_SHOWN: usize = 6;
-    const DEFINITION_CHARS_SHOWN: usize = 100;
-    let short = |definition: &str| {
-        let one_line = definition.split_whitespace().collect::<Vec<_>>().join(" ");
-        match one_line.char_indices().nth(DEFINITION_CHARS_SHOWN) {
-            Some((end, _)) => format!("{}…", &one_line[..end]),
-            None => one_line,
-        }
-    };
     let mut parts: Vec<String> = changes
         .iter()
         .filter(|change| !belongs_to_another(change, changes))
@@ -123,6 +115,16 @@ pub(crate) fn shown(changes: &[Change]) -> String {
         parts.push(format!("… {more}"));
     }
     parts.join("; ")
+}
+
+/// A definition in one line, cut off where it gets long.
+pub(super) fn short(definition: &str) -> String {
+    const CHARS_SHOWN: usize = 100;
+    let one_line = definition.split_whitespace().collect::<Vec<_>>().join(" ");
+    match one_line.char_indices().nth(CHARS_SHOWN) {
+        Some((end, _)) => format!("{}…", &one_line[..end]),
+        None => one_line,
+    }
 }
 
 /// The names of what came or went, a table standing for its parts.

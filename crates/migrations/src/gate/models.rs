@@ -4,6 +4,7 @@ use obyra_evidence::{Finding, Severity, text};
 use obyra_postgres::{Session, quote};
 
 use super::catalogue::Catalogue;
+use super::drift;
 use crate::driver::{DeclaredCheck, DeclaredEnum, Models};
 
 /// The findings. `schemas` are those of the strategy, the application's first.
@@ -39,6 +40,9 @@ pub(super) async fn findings(
         }
     }
     findings.extend(models.enums.iter().filter_map(|declared| enum_finding(declared, catalogue, schemas)));
+    if let Some(made) = &models.made {
+        findings.extend(drift::findings(made, &models.differences));
+    }
     findings
 }
 

@@ -11,6 +11,7 @@ use super::log;
 
 const MEASURE: &str = include_str!("measure.sql");
 const SNAPSHOT: &str = include_str!("snapshot.sql");
+const DRIFT: &str = include_str!("drift.sql");
 
 /// Makes a new database what the environment's is before its first revision: roles, schemas, privileges.
 pub trait Site: Send {
@@ -86,7 +87,7 @@ impl Stage {
     /// The superuser's session in the database at hand, with the gate's eyes in it.
     pub async fn watched(&self) -> Result<Session> {
         let admin = Session::connect(&self.reached(), Limits::patient()).await?;
-        for script in [MEASURE, SNAPSHOT] {
+        for script in [MEASURE, SNAPSHOT, DRIFT] {
             admin.batch_execute(script).await.map_err(|error| self.failed(&error))?;
         }
         Ok(admin)

@@ -9,7 +9,7 @@ down_revision = "locks"
 
 def upgrade() -> None:
     op.execute("CREATE TYPE rating AS ENUM ('bad', 'good')")
-    op.execute("ALTER TABLE clients ADD COLUMN rating rating")
+    op.execute("ALTER TABLE clients ADD COLUMN rating rating DEFAULT 'bad'")
     op.create_check_constraint("clients_named", "clients", "name <> 'x'")
 
 
