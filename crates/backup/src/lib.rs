@@ -5,11 +5,13 @@
 //! else is remembered between two runs. Nothing here reads the strategy file or prints.
 
 pub mod page;
+pub mod adopt;
+pub mod figures;
 mod policy;
 pub mod repository;
 pub mod restore;
-pub mod wal;
 pub mod retention;
+pub mod wal;
 
 pub use policy::{
     Drill, Export, Keep, Key, Method, PgBackRest, Pitr, Policy, ServerSideEncryption, SmokeQuery, Source,

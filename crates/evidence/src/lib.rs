@@ -5,6 +5,7 @@
 //! person passes through a [`Message`], so that its code stays stable and its sentence
 //! is made only where it is printed.
 
+mod bytes;
 mod calendar;
 mod duration;
 mod failure;
@@ -16,6 +17,7 @@ mod record;
 mod redact;
 pub mod render;
 
+pub use bytes::HumanBytes;
 pub use calendar::{Clock, Every, NotAClock};
 pub use duration::HumanDuration;
 pub use failure::{Exit, Failure};

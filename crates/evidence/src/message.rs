@@ -40,7 +40,7 @@ impl Code {
 
     /// Starts a message of this code.
     pub fn message(self) -> Message {
-        Message { code: self, fields: BTreeMap::new() }
+        Message { code: self, fields: BTreeMap::new(), sentences: BTreeMap::new() }
     }
 
     /// A message of this code with its first field.
@@ -60,12 +60,21 @@ impl fmt::Debug for Code {
 pub struct Message {
     code: Code,
     fields: BTreeMap<&'static str, String>,
+    /// Fields that are sentences themselves, and are said in the language of the whole.
+    sentences: BTreeMap<&'static str, Message>,
 }
 
 impl Message {
     /// Adds a field.
     pub fn with(mut self, field: &'static str, value: impl fmt::Display) -> Self {
         self.fields.insert(field, value.to_string());
+        self
+    }
+
+    /// Adds a field that is a sentence itself: it is said in the language of the whole.
+    pub fn with_sentence(mut self, field: &'static str, sentence: Message) -> Self {
+        self.fields.insert(field, sentence.to_string());
+        self.sentences.insert(field, sentence);
         self
     }
 
@@ -85,7 +94,12 @@ impl Message {
             Language::En => self.code.en,
             Language::Es => self.code.es,
         };
-        fill(sentence, &self.fields)
+        if self.sentences.is_empty() {
+            return fill(sentence, &self.fields);
+        }
+        let mut fields = self.fields.clone();
+        fields.extend(self.sentences.iter().map(|(field, inner)| (*field, inner.say(language))));
+        fill(sentence, &fields)
     }
 }
 
@@ -147,7 +161,17 @@ fn fill(sentence: &str, fields: &BTreeMap<&'static str, String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{Language, fill, text};
+
+    #[test]
+    fn a_sentence_in_a_sentence_is_said_in_its_language() {
+        let inner = text::cli::RUN.with("command", "x");
+        let outer = text::cli::FACT_UNREADABLE.message().with_sentence("why", inner);
+        assert_eq!(outer.fields()["why"], "x");
+        let done = text::runtime::IS_DONE.message();
+        let outer = text::cli::FACT_UNREADABLE.message().with_sentence("why", done);
+        assert!(outer.say(Language::En).contains("done") && outer.say(Language::Es).contains("hecho"));
+    }
 
     #[test]
     fn a_word_goes_with_its_number() {

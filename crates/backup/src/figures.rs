@@ -1,0 +1,132 @@
+//! Figures of a database's content: for each table its rows and a hash of them all, to tell whether a copy
+//! is the same.
+//!
+//! The hash is a sum over the rows, so that their order does not matter; what it reads is one snapshot.
+
+use obyra_evidence::{Failure, text};
+use obyra_postgres::tokio_postgres::Client;
+use obyra_postgres::{quote, sql_failure};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// The figures of one table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableFigures {
+    /// `schema.table`, quoted where needed.
+    pub table: String,
+    /// How many rows.
+    pub rows: i64,
+    /// The sum of the rows' 64-bit hashes, as digits.
+    pub content: String,
+}
+
+/// Two databases differ in a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The table.
+    pub table: String,
+    /// Its figures in the source; `None` if it is not there.
+    pub expected: Option<TableFigures>,
+    /// Its figures in the copy.
+    pub found: Option<TableFigures>,
+}
+
+/// How values are written as text must not depend on who asks.
+const SETTINGS: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
+    SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; \
+    SET LOCAL xmlbinary = 'base64'; SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off";
+
+/// Tables with rows of their own, but for those of extensions, which may hold what is the server's.
+const TABLES: &str = "
+    SELECT n.nspname, c.relname
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r'
+       AND c.relpersistence = 'p'
+       AND n.nspname <> 'information_schema'
+       AND n.nspname !~ '^pg_'
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                          AND d.objid = c.oid AND d.deptype = 'e')
+     ORDER BY 1, 2";
+
+/// Takes the figures of every permanent table in the transaction that is open: the caller's snapshot decides
+/// what they are of.
+pub async fn take(transaction: &Client) -> Result<Vec<TableFigures>> {
+    let failed = |error| sql_failure(text::backup::FIGURES.message(), &error);
+    transaction.batch_execute(SETTINGS).await.map_err(failed)?;
+    let tables = transaction.query(TABLES, &[]).await.map_err(failed)?;
+    let mut figures = Vec::with_capacity(tables.len());
+    for row in tables {
+        let (schema, name): (String, String) = (row.get(0), row.get(1));
+        let table = format!("{}.{}", quote::ident(&schema), quote::ident(&name));
+        figures.push(of_table(transaction, table).await?);
+    }
+    Ok(figures)
+}
+
+async fn of_table(transaction: &Client, table: String) -> Result<TableFigures> {
+    let sql = format!(
+        "SELECT count(*), coalesce(sum(hashtextextended((\"obyra-db row\".*)::text, 0)::numeric), 0)::text \
+         FROM ONLY {table} AS \"obyra-db row\""
+    );
+    let row = transaction.query_one(&sql, &[]).await;
+    let row = row.map_err(|error| sql_failure(text::backup::FIGURES_OF.with("table", &table), &error))?;
+    Ok(TableFigures { rows: row.get(0), content: row.get(1), table })
+}
+
+/// Where the copy is not what the source was.
+pub fn differences(expected: &[TableFigures], found: &[TableFigures]) -> Vec<Difference> {
+    let find = |all: &[TableFigures], table: &str| all.iter().find(|one| one.table == table).cloned();
+    let mut differences: Vec<Difference> = expected
+        .iter()
+        .map(|one| Difference {
+            table: one.table.clone(),
+            expected: Some(one.clone()),
+            found: find(found, &one.table),
+        })
+        .filter(|difference| difference.expected != difference.found)
+        .collect();
+    let surplus = found.iter().filter(|one| find(expected, &one.table).is_none());
+    differences.extend(surplus.map(|one| Difference {
+        table: one.table.clone(),
+        expected: None,
+        found: Some(one.clone()),
+    }));
+    differences
+}
+
+/// The failure that names the first tables that differ.
+pub fn differ(what: obyra_evidence::Message, differences: &[Difference]) -> Failure {
+    let shown = |figures: &Option<TableFigures>| match figures {
+        Some(figures) => format!("{} rows, content {}", figures.rows, figures.content),
+        None => "absent".to_owned(),
+    };
+    let first: Vec<String> = differences
+        .iter()
+        .take(5)
+        .map(|one| format!("{}: {} against {}", one.table, shown(&one.expected), shown(&one.found)))
+        .collect();
+    Failure::new(what).because(first.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(table: &str, rows: i64) -> TableFigures {
+        TableFigures { table: table.to_owned(), rows, content: (rows * 7).to_string() }
+    }
+
+    #[test]
+    fn what_is_missing_changed_and_too_much() {
+        let source = [figures("a.b", 1), figures("a.c", 2), figures("a.d", 3)];
+        let copy = [figures("a.b", 1), figures("a.c", 5), figures("a.x", 1)];
+        let tables: Vec<_> = differences(&source, &copy).into_iter().map(|one| one.table).collect();
+        assert_eq!(tables, ["a.c", "a.d", "a.x"]);
+        assert!(differences(&source, &source).is_empty());
+        let told = differ(text::backup::FIGURES.message(), &differences(&source, &copy)).to_string();
+        assert!(told.contains("a.d: 3 rows, content 21 against absent"), "{told}");
+    }
+}
