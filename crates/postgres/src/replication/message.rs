@@ -82,8 +82,9 @@ impl WalMessage {
     }
 }
 
-/// Writes a standby's status, as the data of a copy. `now` is in microseconds since the year 2000.
-pub(super) fn encode_status(status: StandbyStatus, now: i64, outbox: &mut BytesMut) {
+/// Writes a standby's status, as the data of a copy. `now` is in microseconds since the year 2000; `ask`
+/// wants an answer.
+pub(super) fn encode_status(status: StandbyStatus, now: i64, ask: bool, outbox: &mut BytesMut) {
     let StandbyStatus { written, flushed, applied } = status;
     outbox.put_u8(b'd');
     // The length counts itself: tag, three positions, the time, whether an answer is wanted.
@@ -93,7 +94,7 @@ pub(super) fn encode_status(status: StandbyStatus, now: i64, outbox: &mut BytesM
     outbox.put_u64(flushed.0);
     outbox.put_u64(applied.0);
     outbox.put_i64(now);
-    outbox.put_u8(0);
+    outbox.put_u8(ask.into());
 }
 
 /// A text that ends with a zero.
@@ -172,10 +173,11 @@ mod tests {
     fn a_status_is_as_long_as_it_says() {
         let mut outbox = BytesMut::new();
         let status = StandbyStatus { written: Lsn(3), flushed: Lsn(2), applied: Lsn(1) };
-        encode_status(status, -1, &mut outbox);
+        encode_status(status, -1, true, &mut outbox);
         assert_eq!(outbox.len(), 1 + 38);
         assert_eq!(outbox[..6], *b"d\0\0\0\x26r");
         assert_eq!(outbox[6..14], 3_u64.to_be_bytes());
+        assert_eq!(outbox[38], 1);
     }
 
     proptest! {

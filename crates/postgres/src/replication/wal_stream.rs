@@ -128,10 +128,20 @@ impl WalStream<'_> {
     /// Tells the server how far we have come: at least every `wal_sender_timeout`, and when it asks.
     /// If it is cancelled, the next call of this or of [`WalStream::next`] sends the rest.
     pub async fn report(&mut self, status: StandbyStatus) -> Result<()> {
+        self.tell(status, false).await
+    }
+
+    /// The same, and asks for a sign of life, which comes as a [`WalEvent::KeepAlive`]: a server that has
+    /// nothing to send is silent, and so is one that is gone.
+    pub async fn report_and_ask(&mut self, status: StandbyStatus) -> Result<()> {
+        self.tell(status, true).await
+    }
+
+    async fn tell(&mut self, status: StandbyStatus, ask: bool) -> Result<()> {
         if !self.streaming {
             return Ok(());
         }
-        encode_status(status, now(), self.walsender.wire.outbox());
+        encode_status(status, now(), ask, self.walsender.wire.outbox());
         self.walsender.send().await
     }
 

@@ -375,7 +375,8 @@ impl Row {
     }
 }
 
-/// A name in replication's grammar: always in quotes, since it has keywords of its own.
+/// A name in replication's grammar: always in quotes, since it has keywords of its own. A quote
+/// cannot be part of one: doubled, it is a syntax error.
 pub(super) fn quoted_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
