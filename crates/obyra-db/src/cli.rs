@@ -308,6 +308,16 @@ pub enum Migrate {
         after_help = "Exit code 0: no finding of level error. 2: findings.\n\nExamples:\n  obyra-db migrate scan\n  obyra-db migrate scan --format sarif > scan.sarif\n  obyra-db migrate scan app --tickets tickets --lang es"
     )]
     Scan(crate::commands::scan::Scan),
+    /// Write one revision that creates the schema as it is, in place of a history that cannot be replayed
+    #[command(
+        after_help = "Examples:\n  obyra-db migrate baseline production --dry-run\n  obyra-db migrate baseline production --message 'the schema of 2026'\n  obyra-db migrate baseline --schema production-schema.sql --yes\n  obyra-db migrate baseline --from-models --runtime app/migrations_runtime.py:ensure_columns"
+    )]
+    Baseline(crate::commands::baseline::Baseline),
+    /// Have the version table name a revision whose schema the database has; no revision runs
+    #[command(
+        after_help = "Refused (3) where the schema is another.\n\nExamples:\n  obyra-db migrate stamp staging 3f2a91c0d1e2\n  obyra-db migrate stamp production head --yes"
+    )]
+    Stamp(crate::commands::stamp::Stamp),
 }
 
 /// Verbs of `seed`.

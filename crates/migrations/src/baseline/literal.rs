@@ -9,7 +9,7 @@ use obyra_postgres::lex::{Kind, tokens};
 const INDENT: &str = "        ";
 
 /// A call of `op.execute`, indented as the body of a function.
-pub(super) fn execute(sql: &str) -> String {
+pub(crate) fn execute(sql: &str) -> String {
     let sql = escape(sql);
     if !sql.contains('\n') {
         return format!("    op.execute({})\n", on_one_line(&sql));
@@ -22,7 +22,7 @@ pub(super) fn execute(sql: &str) -> String {
     } else {
         (if body.contains('\\') { "r" } else { "" }, body)
     };
-    format!("    op.execute(\n        {prefix}\"\"\"\n{body}\n        \"\"\"\n    )\n")
+    format!("    op.execute({prefix}\"\"\"\n{body}\n    \"\"\")\n")
 }
 
 fn on_one_line(sql: &str) -> String {
@@ -101,9 +101,9 @@ mod tests {
         let call = execute("CREATE TABLE a (\n\tb text DEFAULT 'x\ny',\n    c int\n)");
         assert_eq!(
             call,
-            "    op.execute(\n        \"\"\"\n        CREATE TABLE a (\n            b text DEFAULT 'x\ny',\n            c int\n        )\n        \"\"\"\n    )\n"
+            "    op.execute(\"\"\"\n        CREATE TABLE a (\n            b text DEFAULT 'x\ny',\n            c int\n        )\n    \"\"\")\n"
         );
-        assert!(execute("SELECT\n'\\d'").contains("r\"\"\"\n        SELECT\n        '\\d'\n"));
+        assert!(execute("SELECT\n'\\d'").contains("(r\"\"\"\n        SELECT\n        '\\d'\n"));
         let call = execute("AS $$\r\n\\d \"\"\" $$\n");
         assert!(call.contains("        AS $$\\r\n\\\\d \\\"\\\"\\\" $$\n"), "{call}");
     }

@@ -53,7 +53,7 @@ pub async fn run(invocation: &Invocation, strategy: &Strategy, arguments: &Gate)
 }
 
 /// Without a name, the environment that matters most: production, else staging, else development.
-fn strictest(strategy: &Strategy) -> Option<&Environment> {
+pub fn strictest(strategy: &Strategy) -> Option<&Environment> {
     strategy.environments().max_by_key(|environment| environment.stage)
 }
 
@@ -81,7 +81,7 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
         sizes: &sizes,
         applied: &applied,
     };
-    let mut prepared = Prepared { opened, password: obyra_postgres::generate_password()? };
+    let mut prepared = Prepared::of(opened)?;
     let mut report = gate(&order, &mut prepared, &progress).await?;
     notes.extend(scanned(opened)?);
     report.add(notes);
@@ -102,7 +102,7 @@ fn scope(arguments: &Gate) -> Scope {
 }
 
 /// The application's schema first, since that is where Alembic's table belongs.
-fn schemas(environment: &Environment) -> Vec<String> {
+pub fn schemas(environment: &Environment) -> Vec<String> {
     let app = environment.schemas.get("app").into_iter();
     let others = environment.schemas.iter().filter(|(name, _)| *name != "app").map(|(_, schema)| schema);
     app.chain(others).cloned().collect()
@@ -137,10 +137,17 @@ async fn reached(opened: &Opened<'_>) -> Result<(Option<Start>, Sizes), Failure>
 }
 
 /// Makes a database what the strategy says of it: the roles, the schemas, the privileges of an empty one.
-struct Prepared<'a> {
+pub struct Prepared<'a> {
     opened: &'a Opened<'a>,
     /// One password for every database of the gate, so that the application can stay as it was loaded.
     password: SecretString,
+}
+
+impl<'a> Prepared<'a> {
+    /// As the environment's strategy has it.
+    pub fn of(opened: &'a Opened<'a>) -> Result<Self, Failure> {
+        Ok(Prepared { opened, password: obyra_postgres::generate_password()? })
+    }
 }
 
 impl Site for Prepared<'_> {

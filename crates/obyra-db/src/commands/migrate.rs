@@ -8,7 +8,7 @@ use obyra_migrations::{Converge, Deployed, Deployment, Observed, Plan, PythonEnv
 use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 
 use crate::cli::{Consent, Migrate};
-use crate::commands::{converge, deployed, gate, scan};
+use crate::commands::{baseline, converge, deployed, gate, scan, stamp};
 use crate::confirm::confirm;
 use crate::environment::{LOCK_WAIT, Opened, Told};
 use crate::invocation::Invocation;
@@ -32,6 +32,14 @@ pub async fn migrate(invocation: &mut Invocation, verb: &Migrate) -> Result<Exit
             gate::run(invocation, &strategy, arguments).await
         }
         Migrate::Scan(arguments) => scan::scan(invocation, arguments),
+        Migrate::Baseline(arguments) => {
+            let strategy = invocation.strategy()?;
+            baseline::run(invocation, &strategy, arguments).await
+        }
+        Migrate::Stamp(arguments) => {
+            let strategy = invocation.strategy()?;
+            stamp::run(invocation, &strategy, arguments).await
+        }
     }
 }
 
@@ -60,7 +68,8 @@ impl Application {
         &self.python
     }
 
-    fn workplace<'a>(&'a self, opened: &'a Opened<'_>) -> Workplace<'a> {
+    /// What a driver of the migrations is started with.
+    pub fn workplace<'a>(&'a self, opened: &'a Opened<'_>) -> Workplace<'a> {
         Workplace {
             policy: &opened.environment.migrations,
             project: &opened.strategy.folder,
@@ -133,16 +142,22 @@ async fn deploy(
     admin: &Session,
 ) -> Result<Deployed, Failure> {
     let deployment = Deployment { work: application.workplace(opened), admin };
-    let mut privileges =
-        Privileges { policy: &opened.environment.access, target: opened.target(), version: admin.version() };
+    let mut privileges = Privileges::of(opened, admin.version());
     obyra_migrations::deploy(&deployment, &mut privileges, &opened.invocation.progress()).await
 }
 
 /// Converges the privileges of what a revision made, in the revision's own transaction.
-struct Privileges<'a> {
+pub struct Privileges<'a> {
     policy: &'a obyra_access::Policy,
     target: Target,
     version: ServerVersion,
+}
+
+impl<'a> Privileges<'a> {
+    /// Of an environment, on a server of this version.
+    pub fn of(opened: &'a Opened<'_>, version: ServerVersion) -> Self {
+        Privileges { policy: &opened.environment.access, target: opened.target(), version }
+    }
 }
 
 impl Converge for Privileges<'_> {

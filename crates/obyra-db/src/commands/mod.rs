@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod access;
+pub mod baseline;
 mod check;
 pub mod converge;
 mod demo;
@@ -14,6 +15,7 @@ pub mod migrate;
 mod paperwork;
 pub mod scan;
 pub mod seed;
+pub mod stamp;
 mod status;
 mod up;
 
