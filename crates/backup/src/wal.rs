@@ -5,11 +5,17 @@
 //! archive; nothing else is remembered.
 
 mod archive;
+mod event;
 mod index;
 mod name;
 mod pages;
+mod receive;
+mod resume;
+mod tail;
 
 pub use archive::{Archive, Put};
-pub use index::{Chain, Hole, Index, Stretch, TimelineIndex};
+pub use event::{ArchiveEvent, Lag};
+pub use index::{Chain, Hole, Index, Stretch, TimelineIndex, lineage};
 pub use name::{Part, WalObject};
 pub use pages::{Fault, PageCheck, SegmentHeader};
+pub use receive::{ReceiveOptions, Tell, receive};

@@ -128,6 +128,15 @@ impl Conninfo {
         Conninfo { application_name: Some(name.to_owned()), ..self.clone() }
     }
 
+    /// The same role and database at one host only, whatever kind of server that is.
+    pub fn at(&self, host: &Host) -> Conninfo {
+        Conninfo {
+            hosts: vec![host.clone()],
+            target_session_attrs: TargetSessionAttrs::Any,
+            ..self.clone()
+        }
+    }
+
     /// The hosts, in the order in which they are tried.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts

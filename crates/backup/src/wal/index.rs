@@ -50,7 +50,7 @@ pub struct Stretch {
 }
 
 /// WAL that is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Hole {
     /// The timeline.
     pub timeline: TimelineId,

@@ -217,4 +217,4 @@ pub fn refusal(fault: Fault, file: &str, cluster: ClusterId) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ fn segment() -> SegmentName {
 }
 
 /// A segment as the server writes it, with so many pages in use.
-pub(crate) fn made(cluster: ClusterId, segment: SegmentName, size: WalSegmentSize, used: usize) -> Vec<u8> {
+pub fn made(cluster: ClusterId, segment: SegmentName, size: WalSegmentSize, used: usize) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(size.bytes()).unwrap()];
     for (nth, page) in bytes.chunks_mut(8192).take(used).enumerate() {
         page.fill(0xA5);
