@@ -6,8 +6,10 @@
 mod control;
 mod coverage;
 mod files;
+mod moments;
 mod place;
 mod plan;
+mod survey;
 mod target;
 
 pub use control::Control;
@@ -15,4 +17,5 @@ pub use coverage::{Coverage, Stretch};
 pub use files::{Restore, SmallFile, Written};
 pub use place::{Into, Mapped, Place, State};
 pub use plan::{Found, Known, PassedOver, Plan, Rates, Replay, Wish, plan};
+pub use survey::{find, survey};
 pub use target::{Stop, Target};

@@ -366,7 +366,7 @@ async fn a_restore_that_does_not_fit_is_refused_before_it_begins() {
     manifest.files.push(huge);
     let failure = Place::look(&manifest, &into(scene.target())).unwrap_err();
     assert_eq!(failure.what.code().id(), "backup.restore-no-room");
-    assert!(failure.what.to_string().contains("the restore needs 1152921"), "{failure}");
+    assert!(failure.what.to_string().contains("the restore needs 1153 PB"), "{failure}");
     assert!(!scene.target().exists());
 }
 

@@ -202,6 +202,6 @@ async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 
     spawn_blocking(work).await.map_err(panicked).flatten()
 }
 
-fn panicked(error: tokio::task::JoinError) -> Failure {
+pub(super) fn panicked(error: tokio::task::JoinError) -> Failure {
     Failure::new(text::backup::RESTORE_INTERRUPTED).because(error)
 }

@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use obyra_evidence::{Failure, text};
+use obyra_evidence::{Failure, HumanBytes, text};
 use obyra_postgres::cluster;
 use serde::Serialize;
 
@@ -259,8 +259,8 @@ impl FileSystem {
         }
         let what = text::backup::RESTORE_NO_ROOM
             .with("folder", self.at.display())
-            .with("needed", megabytes(self.needed))
-            .with("free", megabytes(free));
+            .with("needed", HumanBytes(self.needed))
+            .with("free", HumanBytes(free));
         Err(Failure::refused(what).mended_by(text::backup::RESTORE_NO_ROOM_MEND))
     }
 }
@@ -281,9 +281,4 @@ fn allocated(path: &Path) -> u64 {
     let below = if metadata.is_dir() { fs::read_dir(path).ok() } else { None };
     let below = below.into_iter().flatten().flatten().map(|entry| allocated(&entry.path()));
     metadata.blocks() * 512 + below.sum::<u64>()
-}
-
-/// Bytes for people.
-fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
 }
