@@ -21,12 +21,13 @@ use obyra_postgres::cluster::Search;
 use obyra_postgres::{Conninfo, Result};
 use serde::Serialize;
 
+use self::course::Course;
 pub use self::files::{Change, unfinished};
 pub(crate) use self::proof::settled;
+use self::restore::Script;
 pub use self::revision::Revision;
-use self::course::Course;
-pub use crate::gate::Site;
 use crate::driver::Workplace;
+pub use crate::gate::Site;
 use crate::{Policy, PythonEnvironment, PythonSearch};
 
 /// The environment that a baseline is about, as the throw-away server has to imitate it.
@@ -89,9 +90,17 @@ pub async fn draft(
     site: &mut impl Site,
     progress: &dyn Progress,
 ) -> Result<Draft> {
+    // What is wrong with a file is told before anything is started.
+    let given = match truth {
+        Truth::Dump(file) => Some(Script::read(file, order.postgres.major)?),
+        Truth::Live(_) | Truth::Models(_) => None,
+    };
     let staged = files::Staged::new()?;
     let mut course = Course::prepare(order, Some(staged.path()), site, progress).await?;
-    let source = course.source(truth, site).await?;
+    let source = match given {
+        Some(script) => course.restored(script, Vec::new()).await?,
+        None => course.source(truth, site).await?,
+    };
     let revision = course.write(&source, message).await?;
     staged.put(&revision)?;
     let mut findings = source.findings();
@@ -137,8 +146,4 @@ impl<'a> Order<'a> {
         let own = std::iter::once(&self.policy.version_table);
         own.chain(self.without).cloned().collect()
     }
-}
-
-fn note(subject: &str, message: obyra_evidence::Message) -> Finding {
-    Finding::new(Severity::Warning, subject, message)
 }

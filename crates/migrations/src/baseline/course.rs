@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use obyra_evidence::{Failure, Finding, Place, Progress, text};
+use obyra_evidence::{Failure, Finding, Message, Place, Progress, Severity, text};
 use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
 
 use super::dump::{self, Wanted};
@@ -11,7 +11,7 @@ use super::image::Image;
 use super::proof::Onlooker;
 use super::restore::{LeftOut, Script};
 use super::revision::{self, Revision, Wording};
-use super::{Order, Site, Truth, note, script};
+use super::{Order, Site, Truth};
 use crate::driver::{Driver, UpgradeError, Workplace};
 use crate::gate::stage::{Database, Stage};
 use crate::{PythonEnvironment, explain, find_or_make};
@@ -80,12 +80,8 @@ impl<'a> Course<'a> {
 
     /// Reads the truth, and restores it.
     pub async fn source(&mut self, truth: &Truth, site: &mut impl Site) -> Result<Source> {
-        self.progress.begin(text::baseline::READING.message(), None);
         let (script, beside) = match truth {
-            Truth::Dump(file) => {
-                let read = script::read(file, self.stage.installation().major)?;
-                (Script::new(read, Some(file))?, Vec::new())
-            }
+            Truth::Dump(file) => (Script::read(file, self.stage.installation().major)?, Vec::new()),
             Truth::Live(database) => self.live(database).await?,
             Truth::Models(files) => {
                 let database = self.stage.database(site).await?;
@@ -107,7 +103,9 @@ impl<'a> Course<'a> {
         Ok((Script::new(script, None)?, beside))
     }
 
-    async fn restored(&mut self, script: Script, mut beside: Vec<String>) -> Result<Source> {
+    /// Restores a script, and finds out how it is written as a revision.
+    pub async fn restored(&mut self, script: Script, mut beside: Vec<String>) -> Result<Source> {
+        self.progress.begin(text::baseline::READING.message(), None);
         let (schemas, without) = (self.order.schemas, self.order.tables_left_out());
         let database = self.stage.empty().await?;
         let left = script.restore(&database, schemas).await?;
@@ -135,6 +133,7 @@ impl<'a> Course<'a> {
             .collect();
         let wanted = Wanted { schemas: &called, without: &without, clean: true };
         let clean = dump::dump(self.stage.installation(), &database, wanted).await?;
+        self.progress.done();
         Ok(Source { script, image, left, beside, clean: Script::new(clean, None)?, placeholder })
     }
 
@@ -213,10 +212,10 @@ impl Source {
     /// What is not in the baseline.
     pub fn findings(&self) -> Vec<Finding> {
         use text::baseline as say;
-        let beside = self.beside.iter().map(|object| note(object, say::BESIDE.with("object", object)));
+        let note = |subject: &str, message: Message| Finding::new(Severity::Warning, subject, message);
+        let beside = self.beside.iter().map(|object| note(object, say::BESIDE.message()));
         let lacking = self.left.extensions.iter().map(|(extension, why)| {
-            let told = say::EXTENSION_LEFT_OUT.with("extension", extension).with("why", why);
-            note(&format!("extension {extension}"), told)
+            note(&format!("extension {extension}"), say::EXTENSION_LEFT_OUT.with("why", why))
         });
         beside.chain(lacking).collect()
     }

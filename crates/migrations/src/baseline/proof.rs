@@ -251,20 +251,15 @@ fn differs(change: &Change) -> Finding {
     use text::baseline as say;
     const DEFINITION_CHARS: usize = 200;
     let short = |text: &str| {
-        text.split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .chars()
-            .take(DEFINITION_CHARS)
-            .collect::<String>()
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        line.chars().take(DEFINITION_CHARS).collect::<String>()
     };
-    let object = &change.name;
     let message = match (&change.before, &change.now) {
-        (Some(_), None) => say::NOT_MADE.with("object", object),
-        (None, _) => say::MADE_BESIDE.with("object", object),
+        (Some(_), None) => say::NOT_MADE.message(),
+        (None, _) => say::MADE_BESIDE.message(),
         (Some(before), Some(now)) => {
-            say::MADE_OTHERWISE.with("object", object).with("source", short(before)).with("made", short(now))
+            say::MADE_OTHERWISE.with("source", short(before)).with("made", short(now))
         }
     };
-    Finding::new(Severity::Error, object, message)
+    Finding::new(Severity::Error, &change.name, message)
 }

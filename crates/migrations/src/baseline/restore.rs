@@ -36,6 +36,11 @@ impl Script {
         Ok(Script { file: file.map(Path::to_owned), text, statements })
     }
 
+    /// Reads a file that pg_dump wrote, of this version at most.
+    pub fn read(file: &Path, major: u32) -> Result<Script> {
+        Script::new(script::read(file, major)?, Some(file))
+    }
+
     pub fn statements(&self) -> &[Statement] {
         &self.statements
     }

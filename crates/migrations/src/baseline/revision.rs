@@ -109,7 +109,7 @@ impl Draft<'_> {
             if self.wording.unnamed == Some(schema.as_str()) {
                 let format = format!("COMMENT ON SCHEMA %I IS {}", comment.replace('%', "%%"));
                 let format = quote::literal(&format);
-                format!("DO $do$ BEGIN EXECUTE format({format}, current_schema()); END $do$")
+                block(&format!("BEGIN EXECUTE format({format}, current_schema()); END"))
             } else {
                 format!("COMMENT ON SCHEMA {} IS {comment}", quote::ident(&schema))
             }
@@ -210,6 +210,14 @@ impl Draft<'_> {
         }
         text.replace("def upgrade() -> None:\n\n", "def upgrade() -> None:\n")
     }
+}
+
+/// A statement that runs a body of PL/pgSQL.
+fn block(body: &str) -> String {
+    let numbered = (0_u32..).map(|number| format!("$do{number}$"));
+    let tag = std::iter::once("$do$".to_owned()).chain(numbered).find(|tag| !body.contains(tag.as_str()));
+    let tag = tag.unwrap_or_default();
+    format!("DO {tag} {body} {tag}")
 }
 
 /// A docstring ends neither early nor with a backslash.

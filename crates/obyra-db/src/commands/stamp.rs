@@ -2,7 +2,7 @@
 //! revisions up to there make.
 
 use clap::Args;
-use obyra_evidence::{Exit, Failure, Finding, Outcome, text};
+use obyra_evidence::{Exit, Failure, Finding, Language, Outcome, text};
 use obyra_migrations::Deployment;
 use obyra_migrations::baseline::{Chain, compare};
 use obyra_migrations::stamp::{Stamped, named, stamp};
@@ -90,6 +90,11 @@ async fn differences(opened: &Opened<'_>, revision: &str) -> Result<Vec<Finding>
     compare(&order, Chain::Own(revision), &opened.admin().await?, &mut site, &progress).await
 }
 
+/// A difference in one line.
+pub fn told(finding: &Finding, language: Language) -> String {
+    format!("{}: {}", finding.subject, finding.message.say(language))
+}
+
 fn refused(opened: &Opened<'_>, revision: &str, differences: &[Finding]) -> Failure {
     use text::baseline as say;
     let printer = opened.invocation.printer;
@@ -98,7 +103,7 @@ fn refused(opened: &Opened<'_>, revision: &str, differences: &[Finding]) -> Fail
             "environment": opened.name(), "stamped": null, "differences": differences,
         }));
     }
-    let first = differences.first().map(|finding| finding.message.say(printer.language)).unwrap_or_default();
+    let first = differences.first().map(|finding| told(finding, printer.language)).unwrap_or_default();
     let what = say::STAMP_REFUSED
         .with("environment", opened.name())
         .with("revision", revision)
@@ -115,17 +120,16 @@ fn record(
     differences: &[Finding],
 ) -> Result<(), Failure> {
     let expected = "the version table names the revision whose schema this is";
-    let (ended, told) = match outcome {
+    let (ended, record) = match outcome {
         Ok(stamped) => {
-            let told = Told::new(expected, format!("{}, {} differences", stamped.to, differences.len()));
+            let record = Told::new(expected, format!("{}, {} differences", stamped.to, differences.len()));
             let from = if stamped.from.is_empty() { "base".to_owned() } else { stamped.from.join(" ") };
-            (Outcome::Changed, told.fact("head", &stamped.to).fact("from", from))
+            (Outcome::Changed, record.fact("head", &stamped.to).fact("from", from))
         }
         Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
     };
-    let told = told.figure("differences", differences.len() as f64).fact("server", session.version());
-    let accepted = differences.iter().map(|finding| finding.message.to_string());
-    let told =
-        accepted.enumerate().fold(told, |told, (at, said)| told.fact(&format!("difference.{at}"), said));
-    opened.record("migrations.stamp", ended, told)
+    let record = record.figure("differences", differences.len() as f64).fact("server", session.version());
+    let accepted = differences.iter().map(|finding| told(finding, Language::En)).enumerate();
+    let record = accepted.fold(record, |record, (at, said)| record.fact(&format!("difference.{at}"), said));
+    opened.record("migrations.stamp", ended, record)
 }

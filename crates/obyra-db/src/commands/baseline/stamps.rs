@@ -7,6 +7,7 @@ use obyra_postgres::{Session, sql_failure};
 use obyra_strategy::Strategy;
 use serde::Serialize;
 
+use super::super::stamp::told;
 use super::Parts;
 use crate::commands::gate::Prepared;
 use crate::environment::Opened;
@@ -86,8 +87,7 @@ async fn observed(
         Ok(differences) => match differences.first() {
             None => Schema::Equal,
             Some(first) => {
-                let first = first.message.say(invocation.printer.language);
-                Schema::Differs { count: differences.len(), first }
+                Schema::Differs { count: differences.len(), first: told(first, invocation.printer.language) }
             }
         },
         Err(failure) => Schema::Unknown { why: failure.to_string() },
