@@ -4,6 +4,7 @@
 //! Objects are created and deleted, never changed. A backup exists from the moment its manifest does.
 
 pub mod catalogue;
+pub mod claims;
 pub mod frames;
 mod hex;
 pub mod keys;

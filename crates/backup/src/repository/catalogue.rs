@@ -3,7 +3,7 @@
 //! The lines of a manifest go into packs of the backup as they come (the parts); the header goes last, into
 //! the small commit object, by a conditional put. A backup exists from that moment on, whole.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -34,7 +34,7 @@ pub struct ManifestWriter {
     part: Option<PackWriter>,
     parts: Vec<PackEntry>,
     count: u64,
-    named: BTreeSet<BackupId>,
+    named: Named,
 }
 
 /// What a commit put into the store.
@@ -56,7 +56,7 @@ impl ManifestWriter {
             part: None,
             parts: Vec::new(),
             count: 0,
-            named: BTreeSet::new(),
+            named: Named::default(),
         }
     }
 
@@ -64,7 +64,7 @@ impl ManifestWriter {
     pub async fn push(&mut self, line: &Line) -> Result<()> {
         debug_assert!(matches!(line, Line::Directory(_) | Line::File(_) | Line::Pack(_)));
         if let Line::Pack(pack) = line {
-            self.named.insert(pack.id.backup.clone());
+            self.named.insert(pack);
         }
         write_line(&mut self.lines, line, &self.backup)?;
         self.count += 1;
@@ -77,15 +77,21 @@ impl ManifestWriter {
         Ok(())
     }
 
-    /// The backups whose packs were named.
-    pub fn named(&self) -> &BTreeSet<BackupId> {
+    /// The packs that were named so far, those of the manifest itself among them.
+    pub fn named(&self) -> &Named {
         &self.named
     }
 
-    /// Puts what is left, then the commit object. From here on the backup exists.
-    pub async fn commit(mut self, header: &Header) -> Result<Committed> {
+    /// Puts the lines that were not put yet. No more are added then.
+    pub async fn put_parts(&mut self) -> Result<()> {
         self.flush()?;
-        self.put_part().await?;
+        self.put_part().await
+    }
+
+    /// Puts what is left, then the commit object. From here on the backup exists. Backups that run go by
+    /// [`super::claims::Claim::commit`], which makes sure that all they name is there.
+    pub async fn commit(&mut self, header: &Header) -> Result<Committed> {
+        self.put_parts().await?;
         let name = self.cluster.manifest(&self.backup);
         let mut lines = Vec::new();
         write_line(&mut lines, &Line::Backup(Box::new(header.clone())), &self.backup)?;
@@ -127,7 +133,9 @@ impl ManifestWriter {
         let sealed = part.finish()?;
         let id = PackId { backup: self.backup.clone(), sequence: self.sequence };
         self.sequence += 1;
-        self.parts.push(PackEntry::of(id, &sealed));
+        let entry = PackEntry::of(id, &sealed);
+        self.named.insert(&entry);
+        self.parts.push(entry);
         self.repository.store.create_new(&sealed.name, sealed.bytes).await
     }
 }
@@ -137,6 +145,42 @@ fn write_line(out: &mut Vec<u8>, line: &Line, backup: &BackupId) -> Result<()> {
         .map_err(|e| Failure::new(text::backup::SEAL.with("object", backup)).because(e))?;
     out.push(b'\n');
     Ok(())
+}
+
+/// Packs, by the backups that wrote them: their sequence and their size. A terabyte takes a megabyte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named(BTreeMap<BackupId, BTreeMap<u32, u64>>);
+
+impl Named {
+    /// Adds a pack.
+    pub fn insert(&mut self, pack: &PackEntry) {
+        let of = match self.0.get_mut(&pack.id.backup) {
+            Some(of) => of,
+            None => self.0.entry(pack.id.backup.clone()).or_default(),
+        };
+        of.insert(pack.id.sequence, pack.bytes);
+    }
+
+    /// Whether a pack is among them.
+    pub fn contains(&self, pack: &PackId) -> bool {
+        self.0.get(&pack.backup).is_some_and(|of| of.contains_key(&pack.sequence))
+    }
+
+    /// Those that are not in the store with their size.
+    pub async fn missing(&self, repository: &Repository, cluster: ClusterId) -> Result<Vec<PackId>> {
+        let mut missing = Vec::new();
+        for (backup, wanted) in &self.0 {
+            let objects = repository.store.list(&cluster.packs(backup)).await?;
+            let there: BTreeMap<u32, u64> = objects
+                .iter()
+                .filter_map(|info| Some((cluster.pack_of(&info.name)?.sequence, info.bytes)))
+                .collect();
+            let absent = wanted.iter().filter(|(sequence, bytes)| there.get(sequence) != Some(bytes));
+            missing
+                .extend(absent.map(|(sequence, _)| PackId { backup: backup.clone(), sequence: *sequence }));
+        }
+        Ok(missing)
+    }
 }
 
 /// A manifest, read. A cluster of 1 TB takes about 12 MB of memory: 131,000 extents, 26,000 packs.
@@ -194,6 +238,13 @@ impl Manifest {
         }
         manifest.check(&name)?;
         Ok(Some(manifest))
+    }
+
+    /// The packs that it needs, its own among them.
+    pub fn named(&self) -> Named {
+        let mut named = Named::default();
+        self.packs.iter().chain(&self.parts).for_each(|pack| named.insert(pack));
+        named
     }
 
     /// Adds the lines of a frame; returns how many.
@@ -313,4 +364,113 @@ fn no_backup(backup: &BackupId) -> Failure {
 
 fn malformed(name: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(text::backup::OBJECT_UNREADABLE.with("object", name)).because(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::keys::{KeyId, Keyring};
+    use crate::repository::manifest::{PieceAt, sample_header};
+    use crate::repository::store::Store;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    fn repository() -> (tempfile::TempDir, Repository) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::folder(folder.path()).unwrap();
+        (folder, Repository { store, keys: Keyring::for_tests() })
+    }
+
+    fn id() -> BackupId {
+        "20261124T030000Z-00ab".parse().unwrap()
+    }
+
+    fn pack(sequence: u32) -> PackEntry {
+        // Not compressible, so that a manifest of many of them takes several parts.
+        let salt = *blake3::hash(&sequence.to_le_bytes()).as_bytes();
+        let hash = *blake3::hash(&salt).as_bytes();
+        PackEntry { id: PackId { backup: id(), sequence }, key: KeyId([7; 16]), salt, bytes: 9, hash }
+    }
+
+    fn file(path: &str, size: u64, extents: usize) -> Line {
+        let at = PieceAt { pack: 0, frame: 56, stored: 900, offset: 7 };
+        Line::File(FileEntry { path: path.to_owned(), mode: 0o600, size, extents: vec![at; extents] })
+    }
+
+    async fn written(repository: &Repository, lines: &[Line], first: u32) -> Result<Committed> {
+        let mut writer = ManifestWriter::new(repository, CLUSTER, &id(), first);
+        for line in lines {
+            writer.push(line).await?;
+        }
+        writer.commit(&sample_header(&id())).await
+    }
+
+    #[tokio::test]
+    async fn a_manifest_of_many_packs_is_read_back_and_its_header_stays_small() {
+        let (_folder, repository) = repository();
+        let packs = 260_000;
+        let mut lines: Vec<Line> = (0..packs).map(|sequence| Line::Pack(pack(sequence))).collect();
+        lines.push(Line::Directory(Directory { path: "base".to_owned(), mode: 0o700 }));
+        lines.push(file("base/1", EXTENT_BYTES + 1, 2));
+        lines.push(file("base/2", 0, 0));
+        let committed = written(&repository, &lines, packs).await.unwrap();
+        assert!(committed.bytes > PACK_BYTES as u64);
+        let commit = repository.store.head(&CLUSTER.manifest(&id())).await.unwrap().unwrap();
+        assert!(commit.bytes < 4096, "{} bytes", commit.bytes);
+
+        let manifest = Manifest::read(&repository, CLUSTER, &id()).await.unwrap();
+        assert_eq!(manifest.packs.len(), packs as usize);
+        assert_eq!(manifest.packs[77], pack(77));
+        assert_eq!(manifest.files.len(), 2);
+        assert!(manifest.parts.len() > 1);
+        assert_eq!(manifest.parts[0].id.sequence, packs);
+        let missing = manifest.named().missing(&repository, CLUSTER).await.unwrap();
+        assert_eq!(missing.len(), packs as usize, "all but the parts");
+        let listed = backups(&repository, CLUSTER).await.unwrap();
+        assert_eq!(listed[0].header.as_ref().unwrap(), &sample_header(&id()));
+        assert!(written(&repository, &[], 900_000).await.is_err(), "a backup is committed once");
+    }
+
+    #[tokio::test]
+    async fn what_no_backup_can_be_is_not_read() {
+        let directory = |path: &str| Line::Directory(Directory { path: path.to_owned(), mode: 0o700 });
+        for lines in [
+            vec![directory("../etc")],
+            vec![directory("/etc")],
+            vec![directory("")],
+            vec![file("a/../../b", 0, 0)],
+            vec![file("a", 1, 0), Line::Pack(pack(0))],
+            vec![file("a", 1, 2), Line::Pack(pack(0))],
+            vec![file("a", 1, 1)],
+        ] {
+            let (_folder, repository) = repository();
+            written(&repository, &lines, 0).await.unwrap();
+            let failure = Manifest::read(&repository, CLUSTER, &id()).await.unwrap_err();
+            assert_eq!(failure.what.code(), text::backup::OBJECT_UNREADABLE, "{lines:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_damaged_manifest_hides_no_other_backup() {
+        let (folder, repository) = repository();
+        written(&repository, &[], 0).await.unwrap();
+        let other: BackupId = "20261125T030000Z-00ab".parse().unwrap();
+        ManifestWriter::new(&repository, CLUSTER, &other, 0).commit(&sample_header(&other)).await.unwrap();
+        std::fs::write(folder.path().join(CLUSTER.manifest(&id())), b"rubbish").unwrap();
+        let listed = backups(&repository, CLUSTER).await.unwrap();
+        assert!(listed[0].header.is_err() && listed[1].header.is_ok());
+        let absent: BackupId = "20261126T030000Z-00ab".parse().unwrap();
+        assert!(Manifest::find(&repository, CLUSTER, &absent).await.unwrap().is_none());
+        assert!(Manifest::read(&repository, CLUSTER, &absent).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_lost_part_is_noticed() {
+        let (folder, repository) = repository();
+        written(&repository, &[file("base/2", 0, 0)], 0).await.unwrap();
+        std::fs::remove_file(folder.path().join(CLUSTER.pack(&PackId { backup: id(), sequence: 0 })))
+            .unwrap();
+        let failure = Manifest::read(&repository, CLUSTER, &id()).await.unwrap_err();
+        assert_eq!(failure.what.code(), text::backup::OBJECT_MISSING);
+    }
 }

@@ -27,6 +27,9 @@ pub const PACK_BYTES: usize = 16 << 20;
 /// What this folder is.
 pub const REPOSITORY: &str = "repository.json";
 
+/// The folder of objects that live for a moment and tell the store's time.
+pub const CLOCK: &str = "clock";
+
 /// The folder of the clusters.
 pub const CLUSTERS: &str = "clusters";
 
@@ -117,6 +120,14 @@ impl ClusterId {
         format!("{}/{:08}", self.packs(&pack.backup), pack.sequence)
     }
 
+    /// The pack of that name; `None` for other objects.
+    pub fn pack_of(self, name: &str) -> Option<PackId> {
+        let rest = name.strip_prefix(&self.folder())?.strip_prefix("/packs/")?;
+        let (backup, sequence) = rest.split_once('/')?;
+        let id = PackId { backup: backup.parse().ok()?, sequence: sequence.parse().ok()? };
+        (self.pack(&id) == name).then_some(id)
+    }
+
     /// The folder of a timeline's segments: `wal/0000000A`.
     pub fn wal(self, timeline: u32) -> String {
         format!("{}/wal/{timeline:08X}", self.folder())
@@ -170,6 +181,9 @@ mod tests {
         let backup: BackupId = "20261124T030000Z-00ab".parse().unwrap();
         let pack = PackId { backup: backup.clone(), sequence: 12 };
         assert_eq!(cluster.pack(&pack), "clusters/7000/packs/20261124T030000Z-00ab/00000012");
+        assert_eq!(cluster.pack_of(&cluster.pack(&pack)), Some(pack.clone()));
+        assert_eq!(ClusterId(70).pack_of(&cluster.pack(&pack)), None);
+        assert_eq!(cluster.pack_of("clusters/7000/packs/20261124T030000Z-00ab/12"), None);
         assert_eq!(cluster.manifest(&backup), "clusters/7000/backups/20261124T030000Z-00ab");
         assert_eq!(cluster.wal(10), "clusters/7000/wal/0000000A");
     }

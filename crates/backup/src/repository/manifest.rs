@@ -212,3 +212,32 @@ impl PackEntry {
         Seal { key: self.key, salt: self.salt }
     }
 }
+
+/// A header for tests.
+#[cfg(test)]
+pub(super) fn sample_header(id: &BackupId) -> Header {
+    Header {
+        id: id.clone(),
+        environment: "test".to_owned(),
+        program: "0".to_owned(),
+        started: Timestamp::UNIX_EPOCH,
+        stopped: Timestamp::UNIX_EPOCH,
+        source: Source::Protocol,
+        cluster: Cluster {
+            system_identifier: "7".to_owned(),
+            version: 160_000,
+            checksums: true,
+            wal_segment_bytes: 1 << 24,
+        },
+        timeline: 1,
+        start: Lsn(1),
+        stop: Lsn(2),
+        parent: None,
+        backup_label: String::new(),
+        tablespace_map: None,
+        tablespaces: Vec::new(),
+        damaged: Vec::new(),
+        server_complaint: None,
+        totals: Totals::default(),
+    }
+}

@@ -17,6 +17,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use obyra_evidence::{Failure, text};
 
+use super::layout::CLOCK;
 use crate::Result;
 
 /// A place for objects. Clones share its connections.
@@ -123,6 +124,19 @@ impl Store {
     /// A part of an object that must be there.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         self.objects.get_range(&Path::from(name), range).await.map_err(|e| self.failed(name, e))
+    }
+
+    /// The time, by the store's own clock: that of an object written now.
+    pub async fn now(&self) -> Result<Timestamp> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
+        let name = format!("{CLOCK}/{}", super::hex::encode(&random));
+        self.create_new(&name, Bytes::new()).await?;
+        let written = self.head(&name).await?;
+        self.delete(&name).await?;
+        let missing =
+            || Failure::new(text::backup::OBJECT_MISSING.with("store", &self.url).with("object", &name));
+        written.map(|info| info.modified).ok_or_else(missing)
     }
 
     /// What a listing would tell of it.
