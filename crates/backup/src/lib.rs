@@ -6,7 +6,10 @@
 
 pub mod page;
 pub mod adopt;
+pub mod expire;
+pub mod export;
 pub mod figures;
+pub mod holdings;
 mod policy;
 pub mod repository;
 pub mod restore;

@@ -16,6 +16,6 @@ mod tail;
 pub use archive::{Archive, Put};
 pub use event::{ArchiveEvent, Lag};
 pub use index::{Chain, Hole, Index, Stretch, TimelineIndex, lineage};
-pub use name::{Part, WalObject};
+pub use name::{Part, WalObject, folder};
 pub use pages::{Fault, PageCheck, SegmentHeader};
 pub use receive::{ReceiveOptions, Tell, receive};

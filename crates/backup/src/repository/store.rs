@@ -18,7 +18,10 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use obyra_evidence::{Failure, text};
 
 use super::layout::CLOCK;
+mod upload;
+
 use crate::Result;
+pub use upload::Upload;
 
 /// A place for objects. Clones share its connections.
 #[derive(Clone)]
