@@ -1,4 +1,4 @@
-//! What the program knows of PostgreSQL itself: connection strings, sessions and TLS,
+//! What the program knows of PostgreSQL itself: connection strings, sessions and TLS, replication,
 //! names and literals, the lock that whatever changes a database takes, and clusters.
 //!
 //! Nothing here knows the strategy. No password reaches an error, a log or `Debug`.

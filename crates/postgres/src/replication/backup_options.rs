@@ -38,8 +38,11 @@ pub struct ServerCompression {
     pub workers: Option<u32>,
 }
 
-/// What a base backup shall be. WAL is never part of it: it is received by [`Walsender::start_wal`],
-/// from before the backup begins until past its end, and the server does not wait for an archive.
+/// What a base backup shall be.
+///
+/// WAL is never part of it: it is received by [`Walsender::start_wal`], from before the backup begins
+/// until past its end, and the server does not wait for an archive. Nor are links of tablespaces: the
+/// main archive has a `tablespace_map` instead, from which a starting server makes them.
 ///
 /// [`Walsender::start_wal`]: super::Walsender::start_wal
 #[derive(Clone, Debug)]

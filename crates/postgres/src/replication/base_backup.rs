@@ -181,7 +181,6 @@ impl BaseBackup<'_> {
     fn finish(&mut self, corrupt: Option<String>) -> Result<BackupEvent> {
         let Some((lsn, timeline)) = self.end else { return Err(self.walsender.unexpected()) };
         self.finished = true;
-        self.walsender.settled();
         let warnings = self.walsender.take_notices();
         Ok(BackupEvent::Finished { lsn, timeline, corrupt, warnings })
     }

@@ -40,8 +40,9 @@ pub struct Walsender {
     encrypted: bool,
     cancel: CancelToken,
     notices: Vec<String>,
-    /// The command under way.
-    asked: Option<Asked>,
+    /// The last command, and whether it is under way.
+    asked: Asked,
+    busy: bool,
     /// What the server said to it before it was ready again.
     refused: Option<ServerError>,
 }
@@ -114,6 +115,7 @@ impl Establish for Opening {
         let read_only = in_recovery || greeting.is_on("default_transaction_read_only");
         let limit = attempt.target.connect_timeout();
         let cancel = CancelToken::new(route, (greeting.process_id, greeting.secret_key), limit);
+        let asked = Asked { what: text::postgres::HUNG_UP.with("server", &server), subject: Subject::Other };
         let walsender = Walsender {
             wire,
             server,
@@ -122,7 +124,8 @@ impl Establish for Opening {
             encrypted,
             cancel,
             notices: Vec::new(),
-            asked: None,
+            asked,
+            busy: false,
             refused: None,
         };
         Ok((walsender, Kind { in_recovery, read_only }))
@@ -229,7 +232,7 @@ impl Walsender {
 
     /// Sends a command.
     pub(super) async fn begin(&mut self, command: &str, asked: Asked) -> Result<()> {
-        if self.asked.is_some() {
+        if self.busy {
             return Err(Failure::new(say::BUSY.with("server", &self.server)));
         }
         if let Err(error) = frontend::query(command, self.wire.outbox()) {
@@ -237,7 +240,7 @@ impl Walsender {
             self.wire.outbox().clear();
             return Err(Failure::new(asked.what).because(error));
         }
-        self.asked = Some(asked);
+        (self.asked, self.busy) = (asked, true);
         self.send().await
     }
 
@@ -284,12 +287,10 @@ impl Walsender {
                     Err(error) => return Err(Trouble::Broken(error.to_string())),
                 },
                 Incoming::Message(Message::ReadyForQuery(_)) => {
+                    self.busy = false;
                     return match self.refused.take() {
                         Some(said) => Err(Trouble::Refused(said)),
-                        None => {
-                            self.asked = None;
-                            Ok(None)
-                        }
+                        None => Ok(None),
                     };
                 }
                 // What was on its way when the server gave up.
@@ -301,34 +302,22 @@ impl Walsender {
 
     /// The connection is gone; what the server said last is why.
     fn lost(&mut self, words: &str) -> Trouble {
+        self.busy = false;
         self.refused.take().map_or_else(|| Trouble::Broken(words.to_owned()), Trouble::Refused)
     }
 
-    /// The failure of the command under way. A server that refused it is ready for another.
-    pub(super) fn failure(&mut self, trouble: &Trouble) -> Failure {
-        let asked = match trouble {
-            Trouble::Refused(_) => self.asked.take(),
-            Trouble::Broken(_) => self.asked.clone(),
-        };
-        let asked = asked.unwrap_or_else(|| Asked {
-            what: text::postgres::HUNG_UP.with("server", &self.server),
-            subject: Subject::Other,
-        });
+    /// The failure of the last command.
+    pub(super) fn failure(&self, trouble: &Trouble) -> Failure {
         match trouble {
-            Trouble::Refused(said) => refusal::of_command(&asked, said),
-            Trouble::Broken(words) => {
-                Failure::new(asked.what).because(words).mended_by(text::postgres::MEND_SERVER_RESTART)
-            }
+            Trouble::Refused(said) => refusal::of_command(&self.asked, said),
+            Trouble::Broken(words) => Failure::new(self.asked.what.clone())
+                .because(words)
+                .mended_by(text::postgres::MEND_SERVER_RESTART),
         }
     }
 
-    /// The command has come to its end, whatever the server thought of it.
-    pub(super) fn settled(&mut self) {
-        self.asked = None;
-    }
-
     /// The server sent what nobody asked for.
-    pub(super) fn unexpected(&mut self) -> Failure {
+    pub(super) fn unexpected(&self) -> Failure {
         self.failure(&Trouble::Broken("unexpected message from the server".to_owned()))
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod backup;
+mod fake;
 mod restored;
 mod streams;
 mod timelines;
