@@ -68,7 +68,7 @@ async fn verified(cluster: &TemporaryCluster) {
     let sql = session(&cluster.admin()).await;
     fill(cluster, &sql).await;
     // Of the versions that speak the new protocol some go this way, some the other.
-    let tls = cluster.installation().major % 2 == 0;
+    let tls = cluster.installation().major.is_multiple_of(2);
     let bound = cluster.loopback().with_channel_binding(ChannelBinding::Require);
     let target = if tls { bound } else { cluster.admin() };
     let transfers = tokio::spawn(transfer(session(&cluster.admin()).await));
