@@ -5,17 +5,22 @@
 
 mod control;
 mod coverage;
+mod feed;
 mod files;
+mod instance;
 mod moments;
 mod place;
 mod plan;
+mod recovery;
 mod survey;
 mod target;
 
 pub use control::Control;
 pub use coverage::{Coverage, Stretch};
 pub use files::{Restore, SmallFile, Written};
+pub use instance::{Instance, Stage, Timed};
 pub use place::{Into, Mapped, Place, State};
 pub use plan::{Found, Known, PassedOver, Plan, Rates, Replay, Wish, plan};
+pub use recovery::{Action, Configured, Recovery};
 pub use survey::{find, survey};
 pub use target::{Stop, Target};

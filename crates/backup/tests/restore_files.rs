@@ -49,7 +49,8 @@ impl Scene {
         let mut scene = Scene { folder, repository, header: cut::header(CLUSTER, 1) };
         change(&mut scene);
         let (header, source) = (scene.header.clone(), scene.source());
-        scene.header = cut::cut(&scene.repository, CLUSTER, header, &source, &|_| false).await;
+        let cut = cut::begin(&scene.repository, CLUSTER, &header, &source, &|_| false).await;
+        scene.header = cut.commit(header).await;
         scene
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use obyra_evidence::{Failure, Message, text};
-use obyra_postgres::wal::{Lsn, TimelineHistory, TimelineId};
+use obyra_postgres::wal::{Lsn, TimelineHistory, TimelineId, WalSegmentSize};
 use serde::Serialize;
 
 use super::coverage::{Coverage, Span};
@@ -85,6 +85,8 @@ pub struct Plan {
     pub stop: Stop,
     /// The WAL that is replayed.
     pub replay: Replay,
+    /// How large its segments are.
+    pub segment_size: WalSegmentSize,
     /// Bytes that are written, at most.
     pub write_bytes: u64,
     /// How long it will take, where that can be told.
@@ -212,6 +214,7 @@ fn finish(
         timeline: way.history.timeline(),
         stop,
         replay,
+        segment_size: known.coverage.segment_size,
         write_bytes,
         expected: seconds.map(|seconds| Duration::from_secs(seconds.max(1))),
         passed_over,

@@ -33,13 +33,17 @@ pub async fn survey(repository: &Repository, cluster: ClusterId, size: WalSegmen
         for stretch in &of.stretches {
             for (from, to) in pieces(stretch.from, stretch.to, &left) {
                 // The first commit tells when a timeline was left, or began.
-                let is_after_branch =
-                    left.contains(&from) || index.histories().get(timeline).is_some_and(|h| h.begin() == from);
+                let is_after_branch = left.contains(&from)
+                    || index.histories().get(timeline).is_some_and(|h| h.begin() == from);
                 stretches.push(Stretch {
                     timeline: *timeline,
                     from,
                     to,
-                    first_commit: if is_after_branch { reader.first(*timeline, from, to).await? } else { None },
+                    first_commit: if is_after_branch {
+                        reader.first(*timeline, from, to).await?
+                    } else {
+                        None
+                    },
                     last_commit: reader.last(*timeline, from, to).await?,
                     complete_until: None,
                 });
@@ -152,9 +156,8 @@ impl Reader {
     async fn ends(&self, segment: SegmentName, from: Lsn, to: Lsn) -> Result<Vec<Timestamp>> {
         let bytes = self.segment(segment).await?;
         let moments = self.moments(segment, bytes, Bytes::new()).await?.into_iter();
-        let ends = moments.filter(|moment| {
-            matches!(moment.what, What::End { .. }) && from <= moment.at && moment.at < to
-        });
+        let ends = moments
+            .filter(|moment| matches!(moment.what, What::End { .. }) && from <= moment.at && moment.at < to);
         Ok(ends.map(|moment| moment.time).collect())
     }
 

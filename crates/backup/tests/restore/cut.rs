@@ -60,21 +60,21 @@ pub struct Cutter<'a> {
     totals: Totals,
 }
 
-/// Cuts a folder, less what `skip` says by its relative path, and commits the backup.
-pub async fn cut(
-    repository: &Repository,
+/// Cuts a folder, less what `skip` says by its relative path. The backup exists once it is committed.
+pub async fn begin<'a>(
+    repository: &'a Repository,
     cluster: ClusterId,
-    header: Header,
+    header: &Header,
     data: &Path,
     skip: &dyn Fn(&str) -> bool,
-) -> Header {
+) -> Cutter<'a> {
     let mut cutter = Cutter::new(repository, cluster, &header.id);
     cutter.folder(data, "", skip).await;
     for tablespace in &header.tablespaces {
         let prefix = format!("pg_tblspc/{}", tablespace.oid);
         cutter.folder(Path::new(&tablespace.location), &prefix, skip).await;
     }
-    cutter.commit(header).await
+    cutter
 }
 
 impl Cutter<'_> {
@@ -169,7 +169,7 @@ impl Cutter<'_> {
         self.sequence += 1;
     }
 
-    async fn commit(mut self, mut header: Header) -> Header {
+    pub async fn commit(mut self, mut header: Header) -> Header {
         self.put().await;
         header.totals = self.totals;
         let mut manifest = ManifestWriter::new(self.repository, self.cluster, &self.id, self.sequence);

@@ -20,6 +20,12 @@ pub(super) fn loopback(ca: &Path, port: u16, password: &SecretString) -> Result<
     conninfo(&format!("{host} port={port} sslmode=verify-full sslrootcert={ca}"), password)
 }
 
+/// Over a private socket whose server trusts whoever can open it.
+pub(super) fn trusted(dir: &Path, port: u16, role: &str, database: &str) -> Result<Conninfo> {
+    let (dir, role, database) = (quoted(&dir.to_string_lossy()), quoted(role), quoted(database));
+    Conninfo::parse(&format!("host={dir} port={port} user={role} dbname={database}"))
+}
+
 fn conninfo(place: &str, password: &SecretString) -> Result<Conninfo> {
     let password = quoted(password.expose_secret());
     Conninfo::parse(&format!("{place} user={SUPERUSER} password={password} dbname=postgres"))

@@ -16,6 +16,7 @@ mod occupied;
 mod pins;
 mod places;
 mod processes;
+mod restored;
 mod room;
 mod server;
 mod settings;
@@ -31,6 +32,7 @@ pub use embedded::{Embedded, EmbeddedSpec, State};
 pub use install::{Installation, Search};
 pub use occupied::{owner_of_files, server_in};
 pub use places::{Purpose, reachable_dir};
+pub use restored::{JOB_LIBRARIES, Restored, RestoredOptions, RestoredSettings, Scratch, Told};
 pub use temporary::{TemporaryCluster, TemporaryOptions};
 pub use testing::{
     MAJORS_FOR_TESTS, cache_for_tests, for_tests, for_tests_version, for_tests_version_with, for_tests_with,

@@ -93,6 +93,17 @@ fn available_memory() -> u64 {
     kib.unwrap_or(0).saturating_mul(1024)
 }
 
+/// The same below a folder that was chosen for it, which is made if it is absent.
+pub(super) fn own_root(parent: &Path, user: &ServerUser) -> Result<PathBuf> {
+    let parent = std::path::absolute(parent).map_err(|e| files::failed(parent, &e))?;
+    files::make_dir(&parent, 0o755)?;
+    if !user.can_reach(&parent) {
+        let what = text::cluster::OUT_OF_REACH.with("path", parent.display()).with("user", &user.name);
+        return Err(Failure::refused(what).mended_by(text::cluster::OUT_OF_REACH_MEND));
+    }
+    own_folder(&parent.join(format!("obyra-db-{}", geteuid().as_raw())), user)
+}
+
 /// A folder of this user alone in a place that is everyone's.
 fn own_folder(root: &Path, user: &ServerUser) -> Result<PathBuf> {
     files::make_dir(root, if user.switched { 0o711 } else { 0o700 })?;

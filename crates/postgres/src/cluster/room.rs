@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use super::layout::Layout;
@@ -29,12 +29,17 @@ pub(super) struct Room {
 impl Room {
     /// Makes one, and sweeps those whose owners died.
     pub(super) async fn claim(user: &ServerUser, in_memory: bool) -> Result<Room> {
-        let (room, dead) = loop {
+        let root = || {
             let memory = if in_memory { memory_root(user)? } else { None };
-            let root = match memory {
-                Some(root) => root,
-                None => private_root(user)?,
-            };
+            memory.map_or_else(|| private_root(user), Ok)
+        };
+        Room::claim_in(user, root).await
+    }
+
+    /// The same in a folder that may go while we look at it.
+    pub(super) async fn claim_in(user: &ServerUser, root: impl Fn() -> Result<PathBuf>) -> Result<Room> {
+        let (room, dead) = loop {
+            let root = root()?;
             match FileLock::acquire(&root.join(CLAIMING)).await {
                 Ok(_claiming) => break (Room::make(&root)?, dead(&root)),
                 // The last of another process's clusters went, and the folder of all with it.
