@@ -23,7 +23,7 @@ import weakref
 
 # What a statement of obyra-db's own begins with, and how much of the others is told.
 OURS = "/* obyra-db */ "
-STATEMENT_CHARS = 4000
+STATEMENT_CHARS = 100_000
 
 
 class Aborted(Exception):

@@ -25,7 +25,7 @@ pub(crate) use self::protocol::Replay;
 use self::protocol::{Answer, Event, Request, Setup};
 pub use self::protocol::{
     Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Look, Made, Models, Network,
-    Passed, Phase, Planned, Revision, Said, Stage, Statement, Transaction, Trip,
+    Passed, Phase, Planned, Revision, Said, Stage, Statement, Transaction, Trip, Wrote,
 };
 use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;
@@ -105,6 +105,11 @@ pub trait Attend: Send {
     /// A statement is about to be sent. The driver does not wait.
     fn statement(&mut self, statement: Statement) {
         let _ = statement;
+    }
+
+    /// A statement has locked or written tables. The driver does not wait.
+    fn wrote(&mut self, wrote: Wrote) {
+        let _ = wrote;
     }
 
     /// A revision tried to call another machine. The driver does not wait.
@@ -340,7 +345,7 @@ impl Driver {
                 _ => {}
             }
             // What a loop without an end sends is no sign of life.
-            let alive = !matches!(event, Event::Statement(_) | Event::Network(_));
+            let alive = !matches!(event, Event::Statement(_) | Event::Wrote(_) | Event::Network(_));
             let Some(event) = told(event, attend) else {
                 deadline = if alive { next() } else { deadline };
                 continue;
@@ -463,6 +468,7 @@ impl DriverConnection<'_> {
 fn told(event: Event, attend: &mut impl Attend) -> Option<Event> {
     match event {
         Event::Statement(statement) => attend.statement(statement),
+        Event::Wrote(wrote) => attend.wrote(wrote),
         Event::Network(network) => attend.network(network),
         Event::HiddenGroup { place } => attend.hidden_group(place),
         Event::Models(models) => attend.models(models),

@@ -4,15 +4,18 @@
 //! revisions that are checked also go down and up again, to an equal catalogue; what the code hides is read
 //! from the server's own log. Nothing is believed from an exit code.
 
+mod blocks;
 mod branch;
 pub(crate) mod catalogue;
 mod course;
 mod drift;
+mod hazards;
 mod judge;
 mod log;
 mod models;
 mod places;
 mod proof;
+mod running;
 pub(crate) mod stage;
 pub(crate) mod start;
 mod trips;

@@ -96,6 +96,7 @@ pub(crate) enum Event {
     Connected,
     Ran,
     Statement(Statement),
+    Wrote(Wrote),
     Network(Network),
     HiddenGroup {
         place: Option<Line>,
@@ -116,6 +117,19 @@ pub struct Statement {
     pub revision: Option<String>,
     /// The application's line that sends it.
     pub place: Option<Line>,
+}
+
+/// A statement that changed no catalogue has locked tables, or written to tables that it read whole.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Wrote {
+    /// Its text.
+    pub sql: String,
+    /// The revision that runs.
+    pub revision: String,
+    /// The application's line that sent it.
+    pub place: Option<Line>,
+    /// What it did to each table: its oid, its name, the lock that others notice, whether it was read whole and written.
+    pub tables: Vec<(i64, String, Option<String>, bool)>,
 }
 
 /// A revision tried to call another machine.
@@ -323,7 +337,7 @@ pub struct Transaction {
 }
 
 /// A line of the application's code.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Line {
     /// The file.
     pub file: PathBuf,

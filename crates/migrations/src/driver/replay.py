@@ -5,6 +5,10 @@
 GUARD = re.compile(r"exists|inspect|has_table|get_table|to_regclass|information_schema|pg_catalog|checkfirst|except", re.I)
 
 
+# Statements that change rows or lock tables without changing the catalogue, of which no event trigger tells.
+WRITES = re.compile(r"(?:^|;)\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(?:update|delete|merge|lock|truncate|do|call|with)\b", re.I | re.S)
+
+
 def may_be_guarded(file):
     with open(file, encoding="utf-8", errors="replace") as source:
         return bool(GUARD.search(source.read()))
@@ -47,6 +51,10 @@ class Replay(Upgrade):
 
         context.autocommit_block = refuse_or_go_on
         super().configured(context)
+        from sqlalchemy import event
+
+        event.listen(context.connection, "before_cursor_execute", self.before_statement)
+        event.listen(context.connection, "after_cursor_execute", self.after_statement)
 
     def steps(self, heads, context):
         steps = self.plan(heads, context)
@@ -142,6 +150,25 @@ class Replay(Upgrade):
         if context._transaction is not None and not context._in_external_transaction:
             context._transaction.commit()
             context._transaction = context.connection.begin()
+
+    # -- what statements do to tables ----------------------------------------------------------
+
+    def is_measured(self, statement):
+        measured = self.watching and self.phase == "applied" and self.driver.stage == "revision"
+        if not measured or statement.startswith(OURS) or self.context.version_table in statement:
+            return False
+        return WRITES.search(statement)
+
+    def before_statement(self, connection, cursor, statement, parameters, context, executemany):
+        if self.is_measured(statement):
+            self.execute("SELECT obyra_gate.before_statement()")
+
+    def after_statement(self, connection, cursor, statement, parameters, context, executemany):
+        if self.is_measured(statement):
+            (tables,) = self.execute("SELECT obyra_gate.after_statement()::text")
+            if tables != "[]":
+                facts = {"sql": statement[:STATEMENT_CHARS], "place": self.driver.caller((self.driver.scripts, self.driver.root))}
+                self.channel.send("wrote", revision=self.driver.revision, tables=json.loads(tables), **facts)
 
     # -- down and up again ---------------------------------------------------------------------
 

@@ -52,9 +52,26 @@ impl Catalogue {
         self.0.extend(fresh.into_iter().map(|(relation, objects)| (relation, Arc::new(objects))));
     }
 
-    /// The oids of the relations.
-    pub fn relations(&self) -> BTreeSet<i64> {
-        self.0.keys().copied().filter(|oid| *oid != 0).collect()
+    /// Whether there is a table or view of this oid.
+    pub fn has(&self, relation: i64) -> bool {
+        relation != 0 && self.0.contains_key(&relation)
+    }
+
+    /// The name of a relation: `app.users`.
+    pub fn name(&self, relation: i64) -> Option<&str> {
+        let own = |object: &&Object| object.oid == Some(relation);
+        let object = self.0.get(&relation)?.iter().find(own)?;
+        let kinds = ["table ", "view ", "materialized view ", "sequence "];
+        kinds.iter().find_map(|kind| object.name.strip_prefix(kind))
+    }
+
+    /// The columns of a table.
+    pub fn columns(&self, relation: i64) -> Vec<&str> {
+        let Some(prefix) = self.name(relation).map(|name| format!("column {name}.")) else {
+            return Vec::new();
+        };
+        let objects = self.0.get(&relation).into_iter().flat_map(|objects| objects.iter());
+        objects.filter_map(|object| object.name.strip_prefix(&prefix)).collect()
     }
 
     /// What is different here from `before`, by name.
@@ -176,7 +193,8 @@ mod tests {
         // The table was dropped and made again, with new oids.
         now.update(look(&[1, 2], &[(2, 2, "table app.a", ""), (2, 8, "index i on app.a", "btree (x)")]));
         assert_eq!(now.changes_since(&before), []);
-        assert_eq!(now.relations(), BTreeSet::from([2]));
+        assert!(now.has(2) && !now.has(1) && !now.has(0));
+        assert_eq!(now.name(2), Some("app.a"));
     }
 
     #[test]

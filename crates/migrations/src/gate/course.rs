@@ -137,15 +137,15 @@ impl<'a> Course<'a> {
                 continue;
             }
             self.progress.done();
-            return self.judge_from_empty(&database, ran).await;
+            return self.judge_from_empty(&database, ran, &replay).await;
         }
     }
 
-    async fn judge_from_empty(&mut self, database: &Database, ran: Ran) -> Result<bool> {
+    async fn judge_from_empty(&mut self, database: &Database, ran: Ran, replay: &Replay) -> Result<bool> {
         let timed =
             |(revision, seconds): (&String, &f64)| Timed { revision: revision.clone(), seconds: *seconds };
         self.report.revisions = ran.seen.applied.iter().map(timed).collect();
-        self.judge(database, &ran, &self.report.checked.clone()).await?;
+        self.judge(database, &ran, replay).await?;
         let schemas = self.order.schemas;
         let misplaced = proof::misplaced(self.order.policy, &database.runner, &ran.seen).await?;
         self.report.findings.extend(misplaced);
@@ -200,7 +200,7 @@ impl<'a> Course<'a> {
                 legs.insert(phase, Leg::Failed(Box::new(complaint.clone())));
                 stuck = false;
             }
-            self.judge(&database, &ran, &left).await?;
+            self.judge(&database, &ran, &replay).await?;
             if stuck {
                 if let Err(error) = ran.outcome {
                     let finding = self.stopped(error, &ran.seen, text::gate::DOWNGRADE_FAILED)?;
@@ -238,7 +238,7 @@ impl<'a> Course<'a> {
             models: false,
         };
         let ran = self.run(&database, &replay).await?;
-        self.judge(&database, &ran, &replay.checked).await?;
+        self.judge(&database, &ran, &replay).await?;
         let Ran { outcome, seen, .. } = ran;
         if let Err(error) = outcome {
             self.report.upgrade = Verdict::Failed;
@@ -298,7 +298,7 @@ impl<'a> Course<'a> {
     }
 
     /// What the log and the round trips of a replay say.
-    async fn judge(&mut self, database: &Database, ran: &Ran, checked: &BTreeSet<String>) -> Result<()> {
+    async fn judge(&mut self, database: &Database, ran: &Ran, replay: &Replay) -> Result<()> {
         let places = Places::new(self.order.project, &self.graph);
         let entries = log::entries(&self.stage.log(), database.log_offset)?;
         let ours = process(&database.admin).await?;
@@ -311,10 +311,12 @@ impl<'a> Course<'a> {
             seen: &ran.seen,
             entries: &entries,
             ours: &[ours],
-            checked,
+            checked: &replay.checked,
             version_table,
             sizes: self.order.sizes,
             large_rows: self.order.policy.gate.large_table_rows,
+            by_branch: self.report.checked_branch,
+            measures: !replay.committed,
         };
         let (findings, commands) = run.read();
         let mut found = proof::conduct(&places, self.order.policy, &ran.seen);

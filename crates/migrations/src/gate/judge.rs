@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use obyra_evidence::{Finding, Message, Place, Severity, text};
 
+use super::catalogue::Catalogue;
 use super::log::{Command, Entry, Lock, Mode, Told};
 use super::places::Places;
+use super::running::Running;
 use super::watch::{Leg, Seen};
 use super::{Measured, Sizes};
 use crate::driver::Phase;
@@ -28,6 +30,10 @@ pub(super) struct Run<'a> {
     pub sizes: &'a Sizes,
     /// Tables with fewer rows are no concern.
     pub large_rows: u64,
+    /// The revisions that are checked are those that a branch adds: they are deployed at once.
+    pub by_branch: bool,
+    /// Whether what statements do to others counts here: once is enough.
+    pub measures: bool,
 }
 
 /// What is running as the log goes on.
@@ -44,9 +50,16 @@ impl Run<'_> {
         let (mut findings, mut measured) = (Vec::new(), Vec::new());
         let mut now = Now { phase: "boot".to_owned(), ..Now::default() };
         let mut swallowed: BTreeMap<(String, String, String), Finding> = BTreeMap::new();
+        let mut running = Running::of(self);
         for entry in self.entries.iter().filter(|entry| !self.ours.contains(&entry.process)) {
             match &entry.said {
                 Told::Mark { phase, revision } => {
+                    if now.phase == "applied" {
+                        findings.extend(running.end());
+                    }
+                    if phase == "applied" && self.measures && self.checked.contains(revision) {
+                        running.begin(revision);
+                    }
                     now = Now {
                         phase: phase.clone(),
                         revision: revision.clone(),
@@ -61,17 +74,27 @@ impl Run<'_> {
                     }
                 }
                 Told::Command(command) if now.process == Some(entry.process) => {
-                    if now.phase == "applied" && self.checked.contains(&now.revision) {
+                    if self.measures && now.phase == "applied" && self.checked.contains(&now.revision) {
                         let at =
                             self.places.statement(Some(&now.revision), &command.query, &self.seen.statements);
-                        findings.extend(self.blocking(&now.revision, command, at.as_ref()));
-                        measured.push(self.measured(&now.revision, command, at));
+                        let breaks = running.command(command, at.as_ref());
+                        // One statement is one finding.
+                        if breaks.is_empty() {
+                            findings.extend(self.blocking(&now.revision, command, at.as_ref()));
+                        }
+                        findings.extend(breaks);
+                        if command.dropped.is_none() {
+                            measured.push(self.measured(&now.revision, command, at));
+                        }
                     }
                 }
                 Told::Command(command) => findings.extend(self.elsewhere(&now, command)),
             }
         }
         findings.extend(swallowed.into_values());
+        if self.measures {
+            findings.extend(self.statements());
+        }
         findings.dedup();
         (findings, measured)
     }
@@ -153,10 +176,10 @@ impl Run<'_> {
 
     /// Tables that existed before, and that the command rewrites or reads whole while others wait.
     fn blocking(&self, revision: &str, command: &Command, at: Option<&Place>) -> Vec<Finding> {
-        let existing = self.seen.existing.get(revision);
+        let existing = self.existing(revision);
         let mut worst: BTreeMap<i64, &Lock> = BTreeMap::new();
         for lock in command.locks.iter().flatten() {
-            let concerns = existing.is_some_and(|tables| tables.contains(&lock.oid));
+            let concerns = existing.is_some_and(|tables| tables.has(lock.oid));
             if concerns && (lock.rewritten || lock.scanned) {
                 let held = worst.entry(lock.oid).or_insert(lock);
                 if lock.mode > held.mode {
@@ -169,37 +192,57 @@ impl Run<'_> {
 
     fn blocked(&self, revision: &str, command: &Command, lock: &Lock, at: Option<&Place>) -> Option<Finding> {
         use text::gate as say;
-        let size = self.sizes.get(&lock.name);
-        if size.is_some_and(|size| size.rows < self.large_rows) {
+        if self.is_small(&lock.name) {
             return None;
         }
         let subject = format!("table {}", lock.name);
         let what = if lock.rewritten { say::REWRITE } else { say::BLOCKING_SCAN };
-        let told = what
-            .with("revision", revision)
-            .with("command", &command.tag)
-            .with("mode", lock.mode.name())
-            .with("table", &lock.name)
-            .with("rows", size.map_or_else(|| "?".to_owned(), |size| size.rows_shown()))
-            .with("bytes", size.map_or_else(|| "?".to_owned(), |size| size.bytes_shown()));
-        let severity = if lock.rewritten || size.is_some() { Severity::Error } else { Severity::Warning };
+        let told = what.with("command", &command.tag).with("mode", lock.mode.name());
+        let told = self.sized(told, revision, &lock.name);
+        let known = self.sizes.contains_key(&lock.name);
+        let severity = if lock.rewritten || known { Severity::Error } else { Severity::Warning };
         let at = at.cloned().or_else(|| self.places.function(revision, "upgrade"));
         let finding = self.places.finding(severity, &subject, told, at);
         Some(finding.mended_by(instead(command, lock)))
     }
 
+    /// What existed before the revision; where a branch is checked, before the branch.
+    pub(super) fn existing(&self, revision: &str) -> Option<&Catalogue> {
+        let planned = self.seen.planned.iter().flat_map(|planned| &planned.revisions);
+        let first = planned.into_iter().find(|each| self.by_branch && self.checked.contains(*each));
+        self.seen.existing.get(first.map_or(revision, String::as_str))
+    }
+
+    /// How many rows a table has, where that is known.
+    pub(super) fn rows(&self, table: &str) -> Option<u64> {
+        self.sizes.get(table).map(|size| size.rows)
+    }
+
+    /// A table of which it is known that whatever is done to it is over in a moment.
+    pub(super) fn is_small(&self, table: &str) -> bool {
+        self.rows(table).is_some_and(|rows| rows < self.large_rows)
+    }
+
+    /// A message about a table, with its size.
+    pub(super) fn sized(&self, told: Message, revision: &str, table: &str) -> Message {
+        let size = self.sizes.get(table);
+        told.with("revision", revision)
+            .with("table", table)
+            .with("rows", size.map_or_else(|| "?".to_owned(), |size| size.rows_shown()))
+            .with("bytes", size.map_or_else(|| "?".to_owned(), |size| size.bytes_shown()))
+    }
+
     fn measured(&self, revision: &str, command: &Command, at: Option<Place>) -> Measured {
-        let existing = self.seen.existing.get(revision);
+        let existing = self.existing(revision);
         let locks = command.locks.iter().flatten();
-        let locks =
-            locks.filter(|lock| existing.is_some_and(|tables| tables.contains(&lock.oid))).map(|lock| {
-                super::TableLock {
-                    table: lock.name.clone(),
-                    mode: lock.mode.name(),
-                    rewritten: lock.rewritten,
-                    scanned: lock.scanned,
-                }
-            });
+        let locks = locks.filter(|lock| existing.is_some_and(|tables| tables.has(lock.oid))).map(|lock| {
+            super::TableLock {
+                table: lock.name.clone(),
+                mode: lock.mode.name(),
+                rewritten: lock.rewritten,
+                scanned: lock.scanned,
+            }
+        });
         Measured {
             revision: revision.to_owned(),
             command: command.tag.clone(),

@@ -40,9 +40,26 @@ pub(super) struct Command {
     /// The statement that was sent, of which it may be a part.
     pub query: String,
     /// What it made or changed.
+    #[serde(default)]
     pub objects: Option<Vec<String>>,
     /// The locks that the transaction holds after it, on tables and of the modes that others notice.
+    #[serde(default)]
     pub locks: Option<Vec<Lock>>,
+    /// The tables that an ALTER TABLE was about, as they are after it.
+    #[serde(default)]
+    pub altered: Option<Vec<Altered>>,
+    /// The tables, columns and views that it was told to drop: `column app.users.name`. Such an entry holds nothing else.
+    #[serde(default)]
+    pub dropped: Option<Vec<String>>,
+}
+
+/// A table after an ALTER TABLE.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Altered {
+    pub oid: i64,
+    pub name: String,
+    /// Its columns, and whether an INSERT has to name them.
+    pub columns: Vec<(String, bool)>,
 }
 
 /// A lock on a table.
@@ -69,6 +86,13 @@ pub(super) enum Mode {
 }
 
 impl Mode {
+    /// As `pg_locks` calls it.
+    pub fn named(name: &str) -> Option<Mode> {
+        let all =
+            [Mode::ShareLock, Mode::ShareRowExclusiveLock, Mode::ExclusiveLock, Mode::AccessExclusiveLock];
+        all.into_iter().find(|mode| format!("{mode:?}") == name)
+    }
+
     /// As SQL writes it.
     pub fn name(self) -> &'static str {
         match self {

@@ -47,6 +47,7 @@ DECLARE
   rewritten text[] := string_to_array(coalesce(current_setting('obyra_gate.rewritten', true), ''), ' ');
   relations text;
   identities json;
+  altered json;
 BEGIN
   IF watch NOT IN ('trace', 'full') THEN
     RETURN;
@@ -65,9 +66,19 @@ BEGIN
     LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid;
   IF watch = 'full' THEN
     PERFORM obyra_gate.touch(coalesce(relations, CASE WHEN identities IS NOT NULL THEN 'other' END));
+    IF tg_tag = 'ALTER TABLE' THEN
+      altered := (
+        SELECT json_agg(json_build_object('oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'columns', (
+                 SELECT json_agg(json_build_array(format('%I', a.attname),
+                          a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''))
+                   FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)))
+          FROM pg_event_trigger_ddl_commands() d
+          JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'p')
+          JOIN pg_namespace n ON n.oid = c.relnamespace);
+    END IF;
   END IF;
   RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000),
-    'objects', identities, 'locks', CASE WHEN watch = 'full' THEN (
+    'objects', identities, 'altered', altered, 'locks', CASE WHEN watch = 'full' THEN (
       SELECT json_agg(json_build_object('oid', c.oid::bigint, 'mode', l.mode,
                'name', format('%I.%I', n.nspname, c.relname),
                'rewritten', c.oid::text = ANY (rewritten),
@@ -93,7 +104,49 @@ BEGIN
                                 'pg_constraint'::regclass, 'pg_rewrite'::regclass) THEN objid::text
                ELSE 'other' END, ' ')
         FROM pg_event_trigger_dropped_objects()));
+    RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000), 'dropped', (
+      SELECT coalesce(json_agg(replace(object_type, 'table column', 'column') || ' ' || object_identity), '[]')
+        FROM pg_event_trigger_dropped_objects()
+       WHERE original AND NOT is_temporary AND object_type IN ('table', 'table column', 'view', 'materialized view')));
   END IF;
+END $$;
+
+-- What a statement that changes no catalogue does to tables: the driver asks before it and after it. What the
+-- transaction of an autocommit block held is gone by then, as it is for others.
+CREATE FUNCTION obyra_gate.held(OUT oid oid, OUT name text, OUT mode int, OUT writes boolean, OUT scans bigint) RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+  SELECT c.oid, format('%I.%I', n.nspname, c.relname),
+         max(array_position('{ShareLock,ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}', l.mode)),
+         bool_or(l.mode = 'RowExclusiveLock'), pg_stat_get_xact_numscans(c.oid)
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted AND c.relkind IN ('r', 'p', 'm')
+     AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'obyra_gate')
+   GROUP BY c.oid, n.nspname, c.relname
+$$;
+
+CREATE FUNCTION obyra_gate.before_statement() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+  PERFORM set_config('obyra_gate.before', json_build_object(
+    'modes', (SELECT json_object_agg(oid, mode) FROM obyra_gate.held()),
+    -- Scans of earlier transactions count until the server takes them over.
+    'scans', (SELECT json_object_agg(oid, pg_stat_get_xact_numscans(oid))
+                FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND pg_stat_get_xact_numscans(oid) > 0))::text, true);
+END $$;
+
+-- [oid, table, new lock that others notice, whether it was read whole and written].
+CREATE FUNCTION obyra_gate.after_statement() RETURNS json
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+  before json := coalesce(nullif(current_setting('obyra_gate.before', true), ''), '{}');
+BEGIN
+  RETURN (
+    SELECT coalesce(json_agg(json_build_array(oid::bigint, name, locked, written)), '[]') FROM (
+      SELECT h.oid, h.name, h.writes AND h.scans > coalesce((before -> 'scans' ->> h.oid::text)::bigint, 0) AS written,
+             CASE WHEN h.mode > coalesce((before -> 'modes' ->> h.oid::text)::int, 0)
+                  THEN ('{ShareLock,ShareRowExclusiveLock,ExclusiveLock,AccessExclusiveLock}'::text[])[h.mode] END AS locked
+        FROM obyra_gate.held() h) did
+     WHERE locked IS NOT NULL OR written);
 END $$;
 
 CREATE EVENT TRIGGER obyra_gate_before ON ddl_command_start EXECUTE FUNCTION obyra_gate.before_command();

@@ -8,6 +8,9 @@ use obyra_evidence::{Finding, Message, Place, Severity, text};
 use crate::driver::{Graph, Line, Revision, Statement};
 use crate::explain;
 
+/// How much of a statement `measure.sql` logs.
+const QUERY_CHARS: usize = 4000;
+
 /// The revisions, and which lines sent which statements.
 pub(super) struct Places<'a> {
     project: &'a Path,
@@ -37,7 +40,7 @@ impl<'a> Places<'a> {
     /// The line that sent a statement. A statement with parameters is known by its beginning only.
     pub fn statement(&self, revision: Option<&str>, sql: &str, sent: &[Statement]) -> Option<Place> {
         let of_revision = |sent: &&Statement| revision.is_none() || sent.revision.as_deref() == revision;
-        let same = |sent: &&Statement| sent.sql.trim() == sql.trim();
+        let same = |sent: &&Statement| is_same(&sent.sql, sql);
         let similar = |sent: &&Statement| beginning(&sent.sql) == beginning(sql);
         let found = sent.iter().filter(of_revision).find(same);
         let found = found.or_else(|| sent.iter().filter(of_revision).find(similar));
@@ -60,6 +63,13 @@ impl<'a> Places<'a> {
             None => finding,
         }
     }
+}
+
+/// Whether what was sent is what the log shows, which may have been cut off.
+fn is_same(sent: &str, logged: &str) -> bool {
+    let cut =
+        || sent.char_indices().nth(QUERY_CHARS).is_some_and(|(end, _)| sent[..end].trim() == logged.trim());
+    sent.trim() == logged.trim() || cut()
 }
 
 /// What is left of a statement without its parameters.

@@ -43,7 +43,7 @@ pub(crate) const RESTORER: &str = "obyra_gate_restorer";
 
 /// Restores the schema into an empty database. What the dump says about roles that the gate does not have,
 /// it may say in vain.
-pub(super) async fn restore(
+pub(crate) async fn restore(
     installation: &Installation,
     start: &Start,
     empty: &Conninfo,

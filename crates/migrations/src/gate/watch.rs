@@ -1,6 +1,6 @@
 //! What the gate sees of a replay while it runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use obyra_evidence::Progress;
 use obyra_postgres::{Result, quote};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::catalogue::{Catalogue, Change};
 use crate::driver::{
     Applied, Attend, Complaint, DriverConnection, Line, Look, Models, Network, Passed, Phase, Planned,
-    Replay, Statement, Trip,
+    Replay, Statement, Trip, Wrote,
 };
 use crate::observe::{Identity, OBJECTS_SQL, Objects};
 
@@ -49,8 +49,10 @@ pub(super) struct Seen {
     pub version_schema: Option<String>,
     /// Round trips by revision.
     pub trips: BTreeMap<String, Trips>,
-    /// The tables that existed before a revision that is checked.
-    pub existing: BTreeMap<String, BTreeSet<i64>>,
+    /// What existed before a revision that is checked.
+    pub existing: BTreeMap<String, Catalogue>,
+    /// What statements did that change no catalogue.
+    pub wrote: Vec<Wrote>,
     pub statements: Vec<Statement>,
     pub network: Vec<Network>,
     pub models: Option<Models>,
@@ -133,7 +135,7 @@ impl Attend for Watcher<'_> {
         if let (Some(first), Some(look)) = (planned.revisions.first(), &planned.look) {
             let mut now = Catalogue::default();
             now.update(look.clone());
-            self.seen.existing.insert(first.clone(), now.relations());
+            self.seen.existing.insert(first.clone(), now.clone());
             self.before = now.clone();
             self.now = Some(now);
         }
@@ -157,7 +159,7 @@ impl Attend for Watcher<'_> {
             self.trips(&revision).made = made;
         }
         if let Some(next) = self.next(&revision).cloned() {
-            self.seen.existing.insert(next, now.relations());
+            self.seen.existing.insert(next, now);
         }
         self.seen.applied.insert(revision, passed.seconds);
         self.seen.running = None;
@@ -205,6 +207,10 @@ impl Attend for Watcher<'_> {
 
     fn statement(&mut self, statement: Statement) {
         self.seen.statements.push(statement);
+    }
+
+    fn wrote(&mut self, wrote: Wrote) {
+        self.seen.wrote.push(wrote);
     }
 
     fn network(&mut self, network: Network) {

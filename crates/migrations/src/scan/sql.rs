@@ -163,7 +163,7 @@ fn name(text: &str) -> String {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Word<'a> {
+pub(crate) enum Word<'a> {
     Plain(&'a str),
     /// The inside of a string or of a dollar-quoted body.
     Quoted(&'a str),
@@ -176,7 +176,8 @@ impl<'a> Word<'a> {
         }
     }
 
-    fn keyword(&self) -> Option<String> {
+    /// The word in capitals, if it may be a keyword.
+    pub fn keyword(&self) -> Option<String> {
         match self {
             Word::Plain(text) if text.bytes().all(|b| b.is_ascii_alphabetic()) => {
                 Some(text.to_ascii_uppercase())
@@ -185,7 +186,8 @@ impl<'a> Word<'a> {
         }
     }
 
-    fn is_one_of(&self, keywords: &[&str]) -> bool {
+    /// Whether it is one of these, which are written in capitals.
+    pub fn is_one_of(&self, keywords: &[&str]) -> bool {
         match self {
             Word::Plain(text) => keywords.iter().any(|keyword| text.eq_ignore_ascii_case(keyword)),
             Word::Quoted(_) => false,
@@ -194,7 +196,7 @@ impl<'a> Word<'a> {
 }
 
 /// The words of each statement. Comments are dropped; an unclosed quote ends with the text.
-fn split(text: &str) -> Vec<Vec<Word<'_>>> {
+pub(crate) fn split(text: &str) -> Vec<Vec<Word<'_>>> {
     let mut statements = vec![Vec::new()];
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

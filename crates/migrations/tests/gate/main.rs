@@ -4,6 +4,8 @@ mod course;
 mod locks;
 mod models;
 mod reach;
+mod running;
+mod statements;
 mod trips;
 
 #[path = "../support/mod.rs"]
@@ -46,6 +48,7 @@ impl Site for Roles {
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) last: Option<usize>,
+    pub(crate) scope: Option<Scope>,
     pub(crate) start: Option<Start>,
     pub(crate) sizes: Sizes,
 }
@@ -69,7 +72,7 @@ pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<R
         hidden_variables: &[],
         database: "app",
         schemas: &["app".to_owned()],
-        scope: options.last.map_or(Scope::All, Scope::Last),
+        scope: options.scope.or(options.last.map(Scope::Last)).unwrap_or(Scope::All),
         start: options.start.as_ref(),
         sizes: &options.sizes,
         applied: &[],
@@ -112,4 +115,29 @@ pub(crate) const NO_USERS: &str = "op.execute('DROP TABLE users')";
 /// A sound project of one revision.
 pub(crate) fn sound() -> Project {
     Project::new().revision_of("one", &[], USERS, NO_USERS)
+}
+
+/// Gates one project with a revision for each case, on tables of its own called `users` and `orders` in its text, and
+/// demands that the revision's line has the findings of these rules, and of no others.
+pub(crate) async fn each(cases: &[(&str, &[&str])]) {
+    let own = |text: &str, at: usize| {
+        let text = text.replace("users", &format!("users_{at}")).replace("orders", &format!("orders_{at}"));
+        text.replace("own", &format!("own_{at}"))
+    };
+    let tables = "op.execute('CREATE TABLE users (id int PRIMARY KEY, name text)')
+op.execute('CREATE TABLE orders (id int PRIMARY KEY, user_id int, code varchar(8), at timestamp)')
+";
+    let tables: String = (0..cases.len()).map(|at| own(tables, at)).collect();
+    let mut project = Project::new().revision("tables", &[], &tables);
+    for (at, (upgrade, _)) in cases.iter().enumerate() {
+        let down = if at == 0 { "tables".to_owned() } else { format!("r{}", at - 1) };
+        let upgrade = format!("import sqlalchemy as sa\n{}", own(upgrade, at));
+        project = project.revision(&format!("r{at}"), &[&down], &upgrade);
+    }
+    let found = rules(&gated(&project).await);
+    for (at, (upgrade, expected)) in cases.iter().enumerate() {
+        let line = format!(" r{at}.py:10");
+        let own: Vec<&str> = found.iter().filter_map(|rule| rule.strip_suffix(&line)).collect();
+        assert_eq!(&own, expected, "{upgrade}\n{found:#?}");
+    }
 }

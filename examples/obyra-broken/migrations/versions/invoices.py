@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "invoices"
-down_revision = "network"
+down_revision = "running"
 
 
 def upgrade() -> None:
