@@ -5,17 +5,24 @@
 //! archive; nothing else is remembered.
 
 mod archive;
+mod during;
 mod event;
+mod fetch;
 mod index;
 mod name;
 mod pages;
+mod push;
 mod receive;
 mod resume;
+mod spool;
 mod tail;
 
 pub use archive::{Archive, Put};
+pub use during::{BackupWal, ProvenWal, ReservedWal, prove};
 pub use event::{ArchiveEvent, Lag};
+pub use fetch::{Fetched, fetch, fetch_exit_code};
 pub use index::{Chain, Hole, Index, Stretch, TimelineIndex, lineage};
 pub use name::{Part, WalObject, folder};
-pub use pages::{Fault, PageCheck, SegmentHeader};
+pub use pages::{Fault, PageCheck, SegmentHeader, cluster_of};
+pub use push::{Pushed, push};
 pub use receive::{ReceiveOptions, Tell, receive};

@@ -130,11 +130,7 @@ impl Conninfo {
 
     /// The same role and database at one host only, whatever kind of server that is.
     pub fn at(&self, host: &Host) -> Conninfo {
-        Conninfo {
-            hosts: vec![host.clone()],
-            target_session_attrs: TargetSessionAttrs::Any,
-            ..self.clone()
-        }
+        Conninfo { hosts: vec![host.clone()], target_session_attrs: TargetSessionAttrs::Any, ..self.clone() }
     }
 
     /// The hosts, in the order in which they are tried.

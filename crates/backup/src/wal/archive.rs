@@ -55,6 +55,17 @@ impl Archive {
         self.cluster
     }
 
+    /// Where the store is, without credentials.
+    pub fn url(&self) -> &str {
+        self.store.url()
+    }
+
+    /// Whether a file is there, by its name.
+    pub async fn has(&self, file: WalFileName, size: WalSegmentSize) -> Result<bool> {
+        let name = WalObject::File(file).object_name(self.cluster, size);
+        Ok(self.store.head(&name).await?.is_some())
+    }
+
     /// Puts a complete segment, after a look at each of its pages.
     pub async fn put_segment(&self, segment: SegmentName, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
         let file = WalFileName::Segment(segment);
@@ -155,6 +166,15 @@ impl Archive {
         Ok(())
     }
 
+    /// What the archive holds of one timeline from a segment on: a short listing, and no histories.
+    pub async fn index_from(&self, segment: SegmentName, size: WalSegmentSize) -> Result<Index> {
+        let before = SegmentName { number: segment.number.saturating_sub(1), ..segment };
+        // Its own parts sort behind it, before the next.
+        let after = WalObject::File(WalFileName::Segment(before)).object_name(self.cluster, size);
+        let listed = self.store.list_after(&self.cluster.wal(segment.timeline.0), &after).await?;
+        Ok(Index::of(self.cluster, size, &listed))
+    }
+
     /// What the archive holds, with the histories of its timelines.
     pub async fn index(&self, size: WalSegmentSize) -> Result<Index> {
         let listed = self.store.list(&name::folder(self.cluster)).await?;
@@ -219,8 +239,11 @@ impl Archive {
     }
 }
 
-/// Compression and sealing take tens of milliseconds: too long for the threads that move bytes.
-async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// Compression, sealing and waiting for a disk take tens of milliseconds: too long for the threads that move
+/// bytes.
+pub(super) async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Failure::new(text::backup::COMPRESSION).because(error)),

@@ -8,6 +8,9 @@ use obyra_postgres::wal::{SegmentName, TimelineId, WalFileName, WalSegmentSize};
 
 use crate::repository::layout::ClusterId;
 
+/// No segment is larger.
+const SEGMENT_BYTES_MAX: u32 = 1 << 30;
+
 /// An object of the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WalObject {
@@ -89,7 +92,8 @@ fn part(name: &str, size: WalSegmentSize) -> Option<Part> {
         all.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
     };
     let (from, to) = (offset(from)?, offset(to)?);
-    let within = from < to && u64::from(to) <= size.bytes();
+    // Whoever reads a name may not know yet how large segments are.
+    let within = from < to && to <= SEGMENT_BYTES_MAX;
     within.then_some(Part { segment: SegmentName::parse(segment, size)?, from, to })
 }
 
@@ -138,7 +142,7 @@ mod tests {
             "clusters/7000/wal/0000001A0000000100000002",
             "clusters/7000/wal/0000001B/0000001A0000000100000002",
             "clusters/7000/wal/0000001A/0000001A0000000100000002.00000010-00000010",
-            "clusters/7000/wal/0000001A/0000001A0000000100000002.00000000-01000001",
+            "clusters/7000/wal/0000001A/0000001A0000000100000002.00000000-40000001",
             "clusters/7000/wal/0000001A/0000001A0000000100000002.00000000-0000000a",
             "clusters/7000/wal/0000001A/0000001A0000000100000002.0-10",
             "clusters/7000/wal/0000001A/x/0000001A0000000100000002",

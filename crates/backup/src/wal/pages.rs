@@ -4,9 +4,12 @@
 //! which timeline it was written. A recycled, torn or foreign segment betrays itself here. The layout is
 //! PostgreSQL's `XLogPageHeaderData` (src/include/access/xlog_internal.h), little-endian.
 
+use std::path::Path;
+
 use obyra_evidence::{Failure, text};
 use obyra_postgres::wal::{Lsn, SegmentName, WalSegmentSize};
 
+use crate::Result;
 use crate::repository::layout::ClusterId;
 
 /// Bytes of a page's header, with its padding.
@@ -34,6 +37,11 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
+    /// The position of the segment.
+    pub fn position(&self) -> Lsn {
+        self.start
+    }
+
     /// Reads it; `None` if this is not the beginning of a segment.
     pub fn read(bytes: &[u8]) -> Option<SegmentHeader> {
         let page = Page::read(bytes)?;
@@ -47,6 +55,16 @@ impl SegmentHeader {
             && (1024..=65536).contains(&page_bytes);
         sane.then_some(SegmentHeader { cluster, size, page_bytes, magic: page.magic, start: page.address })
     }
+}
+
+/// The cluster of a data directory: what its pg_control names.
+pub fn cluster_of(data: &Path) -> Result<ClusterId> {
+    let path = data.join("global/pg_control");
+    let unreadable = || Failure::new(text::backup::WAL_FILE_UNREADABLE.with("file", path.display()));
+    let content = std::fs::read(&path).map_err(|e| unreadable().because(e))?;
+    // The first thing in it, in every version (src/include/catalog/pg_control.h).
+    let first: Option<[u8; 8]> = content.get(..8).and_then(|first| first.try_into().ok());
+    first.map(|first| ClusterId(u64::from_le_bytes(first))).ok_or_else(unreadable)
 }
 
 /// The header of any page.
@@ -125,7 +143,7 @@ impl PageCheck {
 
     /// Checks what has come since the last time; `bytes` is all of the segment so far. A page counts
     /// once its header is there.
-    pub fn advance(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn advance(&mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
         if bytes.len() as u64 > self.size.bytes() {
             return Err(Fault::Length(bytes.len()));
         }
@@ -142,7 +160,7 @@ impl PageCheck {
     }
 
     /// Checks a whole segment.
-    pub fn whole(mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn whole(mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
         if bytes.len() as u64 != self.size.bytes() {
             return Err(Fault::Length(bytes.len()));
         }
@@ -155,7 +173,7 @@ impl PageCheck {
         }
     }
 
-    fn first_page(&self, bytes: &[u8]) -> Result<SegmentHeader, Fault> {
+    fn first_page(&self, bytes: &[u8]) -> std::result::Result<SegmentHeader, Fault> {
         let header = SegmentHeader::read(bytes).ok_or(Fault::NotWal)?;
         if header.cluster != self.cluster {
             return Err(Fault::OtherCluster(header.cluster));
@@ -169,7 +187,7 @@ impl PageCheck {
         Ok(header)
     }
 
-    fn page(&mut self, header: &SegmentHeader, bytes: &[u8]) -> Result<(), Fault> {
+    fn page(&mut self, header: &SegmentHeader, bytes: &[u8]) -> std::result::Result<(), Fault> {
         let offset = self.done;
         if let Some(from) = self.empty_from {
             let empty = bytes[..SHORT_HEADER].iter().all(|byte| *byte == 0);

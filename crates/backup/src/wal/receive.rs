@@ -6,7 +6,7 @@
 
 mod backoff;
 pub(super) mod follow;
-mod gap;
+pub(super) mod gap;
 mod lag;
 mod settings;
 pub(super) mod source;
@@ -184,7 +184,7 @@ impl Receiver {
 
     /// One stream.
     async fn timeline(&mut self, source: &mut Source, resume: Resume, how: &How) -> Result<Ended> {
-        let mut tail = gap::begin(&self.archive, resume, source.size).await?;
+        let mut tail = gap::begin(&self.archive, resume.segment, source.size).await?;
         let mut storing = Storing::new(self.archive.clone(), source.size);
         let wanted = StartWal {
             slot: Some(self.options.slot.clone()),
@@ -223,7 +223,6 @@ impl Receiver {
         // The rest of the segment in which a timeline was left is kept under the next one's name.
         let left = source.history.switch_point(timeline);
         let newest = SegmentName::containing(left.unwrap_or(source.identity.position), timeline, source.size);
-        // A connection of its own for each question; this one is needed for the stream.
         let oldest = gap::oldest(&self.target, &self.archive, resume.segment, newest).await?;
         let next = match (oldest, left) {
             (Some(segment), _) => Resume { segment, archived: segment.start(source.size) },

@@ -36,7 +36,7 @@ fn good(used: usize) -> Vec<u8> {
     made(CLUSTER, segment(), size(), used)
 }
 
-fn verdict(bytes: &[u8]) -> Result<(), Fault> {
+fn verdict(bytes: &[u8]) -> std::result::Result<(), Fault> {
     PageCheck::new(CLUSTER, segment(), size()).whole(bytes)
 }
 

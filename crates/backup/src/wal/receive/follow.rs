@@ -64,6 +64,7 @@ pub struct How {
 
 /// How it ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each stream")]
 pub enum Ended {
     /// As was wanted.
     Done,

@@ -1,15 +1,15 @@
 //! WAL that the server does not have any more: what is the oldest that it has, and who else has the rest.
 
+use bytes::Bytes;
 use obyra_evidence::{Failure, text};
 use obyra_postgres::Conninfo;
 use obyra_postgres::replication::{StartWal, WalEvent};
-use obyra_postgres::wal::{Lsn, SegmentName, WalSegmentSize};
+use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
 use tokio::sync::watch;
 
 use super::super::archive::Archive;
 use super::super::event::ArchiveEvent;
 use super::super::index::Hole;
-use super::super::resume::Resume;
 use super::super::tail::Tail;
 use super::follow::{Ended, How, Until, follow};
 use super::source::Source;
@@ -29,13 +29,13 @@ pub async fn oldest(
     missing: SegmentName,
     newest: SegmentName,
 ) -> Result<Option<SegmentName>> {
-    let has = async |number: u64| {
+    let mut search = Search::new(missing.number, newest.number);
+    while let Some(number) = search.question() {
+        // A connection of its own for each question: one that streams answers no other.
         let mut source = Source::open(target, archive).await?;
-        let segment = SegmentName { number, ..missing };
-        has_segment(&mut source, segment).await
-    };
-    let found = first_true(missing.number, newest.number, has).await?;
-    Ok(found.map(|number| SegmentName { number, ..missing }))
+        search.answer(has_segment(&mut source, SegmentName { number, ..missing }).await?);
+    }
+    Ok(search.found().map(|number| SegmentName { number, ..missing }))
 }
 
 async fn has_segment(source: &mut Source, segment: SegmentName) -> Result<bool> {
@@ -53,30 +53,46 @@ async fn has_segment(source: &mut Source, segment: SegmentName) -> Result<bool> 
     }
 }
 
-/// The first number for which something holds, after one for which it does not and up to a last one; it
-/// holds for all that follow. `None` if it does not hold for the last one.
-async fn first_true(not: u64, last: u64, holds: impl AsyncFn(u64) -> Result<bool>) -> Result<Option<u64>> {
-    if last <= not || !holds(last).await? {
-        return Ok(None);
+/// Searches the first number for which something holds, after one for which it does not and up to a last
+/// one; it holds for all that follow.
+struct Search {
+    not: u64,
+    last: u64,
+    /// The lowest for which it holds, as far as is known.
+    yes: Option<u64>,
+}
+
+impl Search {
+    fn new(not: u64, last: u64) -> Search {
+        Search { not, last, yes: None }
     }
-    let (mut not, mut yes) = (not, last);
-    while yes - not > 1 {
-        let middle = not + (yes - not) / 2;
-        if holds(middle).await? {
-            yes = middle;
-        } else {
-            not = middle;
+
+    /// What is to be asked next: the last one first.
+    fn question(&self) -> Option<u64> {
+        let (below, next) = match self.yes {
+            Some(yes) => (yes, self.not + yes.saturating_sub(self.not) / 2),
+            None => (self.last.saturating_add(1), self.last),
+        };
+        (self.not < next && next < below).then_some(next)
+    }
+
+    fn answer(&mut self, holds: bool) {
+        match self.question() {
+            Some(asked) if holds => self.yes = Some(asked),
+            Some(asked) => self.not = asked,
+            None => {}
         }
     }
-    Ok(Some(yes))
+
+    fn found(&self) -> Option<u64> {
+        self.yes
+    }
 }
 
 /// Archives what is missing from whichever host of the connection has it, and tells how that went. Says
 /// whether it succeeded.
 pub async fn heal(archive: &Archive, target: &Conninfo, hole: Hole, how: &How) -> bool {
-    let mut last = Failure::new(
-        text::replication::WAL_REMOVED.with("timeline", hole.timeline).with("position", hole.from),
-    );
+    let mut last = removed(hole.timeline, hole.from);
     for host in target.hosts() {
         match heal_from(archive, &target.at(host), hole, how.clone()).await {
             Ok(()) => {
@@ -94,7 +110,7 @@ async fn heal_from(archive: &Archive, target: &Conninfo, hole: Hole, how: How) -
     let mut source = Source::open(target, archive).await?;
     let size = source.size;
     let segment = SegmentName::containing(hole.from, hole.timeline, size);
-    let mut tail = begin(archive, Resume { segment, archived: hole.from }, size).await?;
+    let mut tail = begin(archive, segment, size).await?;
     let mut storing = Storing::new(archive.clone(), size);
     let wanted = StartWal { slot: None, timeline: hole.timeline, start: segment.start(size) };
     let mut stream = source.walsender.start_wal(wanted).await?;
@@ -103,22 +119,18 @@ async fn heal_from(archive: &Archive, target: &Conninfo, hole: Hole, how: How) -
     match follow(&mut stream, &mut tail, &mut storing, &mut until, how).await? {
         Ended::Lost(failure) => Err(failure),
         Ended::Done | Ended::Timeline { .. } if tail.durable() >= hole.to => Ok(()),
-        Ended::Done | Ended::Timeline { .. } => Err(missing(hole.timeline, tail.durable())),
+        Ended::Done | Ended::Timeline { .. } => Err(removed(hole.timeline, tail.durable())),
     }
 }
 
-fn missing(timeline: obyra_postgres::wal::TimelineId, position: Lsn) -> Failure {
+fn removed(timeline: TimelineId, position: Lsn) -> Failure {
     Failure::new(text::replication::WAL_REMOVED.with("timeline", timeline).with("position", position))
 }
 
-/// The tail with which a stream from there on begins: with what the archive holds of its first segment.
-pub async fn begin(archive: &Archive, resume: Resume, size: WalSegmentSize) -> Result<Tail> {
-    let segment = resume.segment;
-    if resume.archived <= segment.start(size) {
-        return Ok(Tail::new(archive.cluster(), size, segment, Vec::new(), bytes::Bytes::new()));
-    }
+/// The tail with which a stream from a segment on begins: with what the archive holds of it.
+pub async fn begin(archive: &Archive, segment: SegmentName, size: WalSegmentSize) -> Result<Tail> {
     let parts = archive.parts(segment, size).await?;
-    let archived = archive.get_parts(segment, size).await?;
+    let archived = if parts.is_empty() { Bytes::new() } else { archive.get_parts(segment, size).await? };
     Ok(Tail::new(archive.cluster(), size, segment, parts, archived))
 }
 
@@ -126,20 +138,23 @@ pub async fn begin(archive: &Archive, resume: Resume, size: WalSegmentSize) -> R
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_oldest_that_is_there_is_found_with_few_questions() {
+    #[test]
+    fn the_oldest_that_is_there_is_found_with_few_questions() {
+        let search = |not, last, begin| {
+            let (mut search, mut asked) = (Search::new(not, last), 0);
+            while let Some(question) = search.question() {
+                asked += 1;
+                search.answer(question >= begin);
+            }
+            (search.found(), asked)
+        };
         for (not, last, begin) in [(0, 1, 1), (0, 1000, 1), (0, 1000, 1000), (7, 1000, 333), (5, 6, 6)] {
-            let asked = std::cell::Cell::new(0);
-            let found = first_true(not, last, async |number| {
-                asked.set(asked.get() + 1);
-                Ok(number >= begin)
-            })
-            .await
-            .unwrap();
+            let (found, asked) = search(not, last, begin);
             assert_eq!(found, Some(begin));
-            assert!(asked.get() <= 12, "{}", asked.get());
+            assert!(asked <= 12, "{asked}");
         }
-        assert_eq!(first_true(3, 9, async |_| Ok(false)).await.unwrap(), None);
-        assert_eq!(first_true(9, 9, async |_| Ok(true)).await.unwrap(), None);
+        assert_eq!(search(3, 9, 10), (None, 1), "not even the last");
+        assert_eq!(search(9, 9, 0), (None, 0), "there is nothing to ask");
+        assert_eq!(search(9, 3, 0), (None, 0));
     }
 }

@@ -1,0 +1,246 @@
+//! The WAL of a base backup: a backup is worth something only once every segment from its start to its stop
+//! is in the archive and was read back.
+//!
+//! Somebody may be delivering it already, a receiver or the server's `archive_command`; whoever takes the
+//! backup makes sure of that, and else receives it over a connection of its own while the files are read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use obyra_evidence::{Failure, text};
+use obyra_postgres::Conninfo;
+use obyra_postgres::replication::StartWal;
+use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::archive::Archive;
+use super::pages::{self, PageCheck};
+use super::receive::follow::{Ended, How, Until, follow};
+use super::receive::gap;
+use super::receive::source::{self, Source};
+use super::receive::storing::Storing;
+use crate::Result;
+
+/// How long to see whether somebody else delivers. A backup begins with a switch of segments, so whoever
+/// does has something to do at once.
+const SEE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long whoever delivers may make no progress before it is done here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the archive.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often something new of an unfinished segment goes out while a backup runs.
+const PART_EVERY: Duration = Duration::from_secs(5);
+
+/// The name of the connection, so that no synchronous commit waits for it by accident.
+const APPLICATION_NAME: &str = "obyra-db-backup";
+
+/// WAL of which each byte was read back from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProvenWal {
+    /// How many segments that are.
+    pub segments: u64,
+    /// Whether it was received here; else somebody else has delivered it.
+    pub received: bool,
+}
+
+/// What has been reserved on a server for a backup that is about to begin. Dropping it gives that up.
+pub struct ReservedWal {
+    archive: Archive,
+    target: Conninfo,
+    source: Source,
+    slot: String,
+}
+
+/// The WAL of a backup under way. Dropping it ends the connection, and with it the temporary slot.
+pub struct BackupWal {
+    archive: Archive,
+    size: WalSegmentSize,
+    timeline: TimelineId,
+    start: Lsn,
+    order: watch::Sender<Until>,
+    task: JoinSet<Result<bool>>,
+}
+
+impl ReservedWal {
+    /// Before a backup begins: from now on the server keeps what it will need.
+    pub async fn reserve(archive: &Archive, target: &Conninfo) -> Result<ReservedWal> {
+        let target = target.with_application_name(APPLICATION_NAME);
+        let mut source = Source::open(&target, archive).await?;
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
+        let slot = format!("obyra_backup_{:08x}", u32::from_le_bytes(random));
+        source.walsender.create_physical_slot(&slot, true, true).await?;
+        Ok(ReservedWal { archive: archive.clone(), target, source, slot })
+    }
+
+    /// The backup has begun at this position of this timeline.
+    pub fn begin(self, start: Lsn, timeline: TimelineId) -> BackupWal {
+        let (order, until) = watch::channel(Until::Forever);
+        let (archive, size) = (self.archive.clone(), self.source.size);
+        let mut task = JoinSet::new();
+        task.spawn(self.deliver(start, timeline, until));
+        BackupWal { archive, size, timeline, start, order, task }
+    }
+
+    /// Sees to it that everything up to the ordered position gets into the archive; says whether it was
+    /// received here.
+    async fn deliver(
+        self,
+        start: Lsn,
+        timeline: TimelineId,
+        mut until: watch::Receiver<Until>,
+    ) -> Result<bool> {
+        let ReservedWal { archive, target, source, slot } = self;
+        let size = source.size;
+        let first = SegmentName::containing(start, timeline, size);
+        if !delivered_elsewhere(&archive, first, size, &mut until).await? {
+            return receive(archive, &target, source, (Some(slot), first), until).await;
+        }
+        // Whoever delivers has a slot, or the server waits for its archive_command.
+        source.walsender.close().await;
+        let stop = ordered(&mut until).await;
+        let end = wait_for(&archive, first, size, stop).await?;
+        if end >= stop {
+            return Ok(false);
+        }
+        let source = Source::open(&target, &archive).await?;
+        let from = SegmentName::containing(end, timeline, size);
+        receive(archive, &target, source, (None, from), until).await
+    }
+}
+
+impl BackupWal {
+    /// The backup has ended at this position: waits until everything up to it is durable, and reads it all
+    /// back.
+    pub async fn finish(mut self, stop: Lsn) -> Result<ProvenWal> {
+        self.order.send_replace(Until::Position(stop));
+        let received = match self.task.join_next().await {
+            Some(Ok(done)) => done?,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => false,
+        };
+        let segments = prove(&self.archive, self.start, stop, self.timeline, self.size).await?;
+        Ok(ProvenWal { segments, received })
+    }
+}
+
+/// Whether somebody else brings the WAL before this segment, which has just been completed.
+async fn delivered_elsewhere(
+    archive: &Archive,
+    first: SegmentName,
+    size: WalSegmentSize,
+    until: &mut watch::Receiver<Until>,
+) -> Result<bool> {
+    let begun = Instant::now();
+    let before = SegmentName { number: first.number.saturating_sub(1), ..first };
+    loop {
+        let index = archive.index_from(before, size).await?;
+        if index.end(first.timeline).is_some_and(|end| end >= first.start(size)) {
+            return Ok(true);
+        }
+        if begun.elapsed() > SEE_WITHIN || *until.borrow_and_update() != Until::Forever {
+            return Ok(false);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = until.changed() => {}
+        }
+    }
+}
+
+/// The position up to which WAL is wanted, once it is known.
+async fn ordered(until: &mut watch::Receiver<Until>) -> Lsn {
+    loop {
+        if let Until::Position(position) = *until.borrow_and_update() {
+            return position;
+        }
+        if until.changed().await.is_err() {
+            // The backup was given up, and this with it.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Waits until the archive reaches a position without a hole, or does not come further; returns how far it
+/// reaches.
+async fn wait_for(archive: &Archive, first: SegmentName, size: WalSegmentSize, stop: Lsn) -> Result<Lsn> {
+    let (mut end, mut since) = (first.start(size), Instant::now());
+    loop {
+        let index = archive.index_from(first, size).await?;
+        let stretches = index.timelines().get(&first.timeline).map_or(&[][..], |of| &of.stretches);
+        let reached = stretches.iter().find(|stretch| stretch.from <= first.start(size) && stretch.to > end);
+        if let Some(stretch) = reached {
+            (end, since) = (stretch.to, Instant::now());
+        }
+        if end >= stop || since.elapsed() > PATIENCE {
+            return Ok(end);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn receive(
+    archive: Archive,
+    target: &Conninfo,
+    mut source: Source,
+    (slot, from): (Option<String>, SegmentName),
+    mut until: watch::Receiver<Until>,
+) -> Result<bool> {
+    let size = source.size;
+    let synchronous = source::is_synchronous(&mut source.walsender, target).await?;
+    let (_keep, synchronous) = watch::channel(synchronous);
+    let mut tail = gap::begin(&archive, from, size).await?;
+    let mut storing = Storing::new(archive, size);
+    let wanted = StartWal { slot, timeline: from.timeline, start: from.start(size) };
+    let mut stream = source.walsender.start_wal(wanted).await?;
+    let how = How {
+        size,
+        part_every: Some(PART_EVERY),
+        synchronous,
+        retained_bytes_max: None,
+        tell: Arc::new(drop),
+    };
+    match follow(&mut stream, &mut tail, &mut storing, &mut until, how).await? {
+        Ended::Done => Ok(true),
+        Ended::Timeline { switch_point, .. } => {
+            let what = text::backup::WAL_PROMOTED_DURING.with("timeline", from.timeline);
+            Err(Failure::new(what.with("position", switch_point))
+                .mended_by(text::backup::WAL_PROMOTED_DURING_MEND))
+        }
+        Ended::Lost(failure) => Err(failure),
+    }
+}
+
+/// Reads the WAL between two positions of a timeline back from the store, and looks at each of its pages;
+/// returns how many segments that are. Only the last one may be there in parts.
+pub async fn prove(
+    archive: &Archive,
+    start: Lsn,
+    stop: Lsn,
+    timeline: TimelineId,
+    size: WalSegmentSize,
+) -> Result<u64> {
+    let first = SegmentName::containing(start, timeline, size);
+    let last = SegmentName::ending_at(stop.max(start + 1), timeline, size);
+    for number in first.number..=last.number {
+        let segment = SegmentName { number, ..first };
+        let file = segment.file_name(size);
+        let mut check = PageCheck::new(archive.cluster(), segment, size);
+        if let Some(content) = archive.get_segment(segment, size).await? {
+            check.whole(&content).map_err(|fault| pages::refusal(fault, &file, archive.cluster()))?;
+            continue;
+        }
+        let parts = if segment == last { archive.get_parts(segment, size).await? } else { Bytes::new() };
+        check.advance(&parts).map_err(|fault| pages::refusal(fault, &file, archive.cluster()))?;
+        if segment.start(size) + (parts.len() as u64) < stop.min(segment.end(size)) {
+            return Err(Failure::new(text::backup::WAL_OF_BACKUP_MISSING.with("file", file))
+                .mended_by(text::backup::WAL_OF_BACKUP_MISSING_MEND));
+        }
+    }
+    Ok(last.number - first.number + 1)
+}
