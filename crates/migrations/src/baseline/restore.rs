@@ -59,7 +59,8 @@ impl Script {
             if statement.is_of_access() || elsewhere(statement, schemas, &mut left) {
                 continue;
             }
-            let Err(error) = session.batch_execute(&statement.sql).await else { continue };
+            let Some(sql) = statement.to_run() else { continue };
+            let Err(error) = session.batch_execute(&sql).await else { continue };
             let extension = statement.entry.as_deref().filter(|entry| entry.kind == "EXTENSION");
             match extension {
                 _ if is_harmless(statement, &error) => {}

@@ -36,7 +36,8 @@ SELECT c.oid, NULL, format('column %s.%I', c.named, a.attname),
          CASE WHEN a.attnotnull THEN 'not null' END,
          CASE WHEN a.attgenerated = '' THEN 'default ' ELSE 'generated as ' END || pg_get_expr(d.adbin, d.adrelid),
          CASE a.attidentity WHEN 'a' THEN 'identity always' WHEN 'd' THEN 'identity by default' END,
-         'options ' || array_to_string(a.attoptions, ', '),
+         -- The server's own mark (since 15.20) differs each time a table is made.
+         'options ' || nullif(array_to_string(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), ', '), ''),
          'comment ' || (SELECT quote_literal(said.description) FROM pg_description said
            WHERE said.objoid = c.oid AND said.classoid = 'pg_class'::regclass AND said.objsubid = a.attnum))
   FROM rel c

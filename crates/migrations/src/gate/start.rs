@@ -134,7 +134,8 @@ async fn run(
 fn matters(line: &str) -> bool {
     let Some((_, error)) = line.split_once("ERROR:  ") else { return false };
     let role = error.starts_with("role \"") && error.ends_with("\" does not exist");
-    !role && error != "schema \"public\" already exists"
+    // The server's own mark (since 15.20), which an older pg_dump takes for an option.
+    !role && error != "schema \"public\" already exists" && error != "unrecognized parameter \"pg_attver\""
 }
 
 fn partly(first: &str, count: usize, start: &Start) -> Finding {
