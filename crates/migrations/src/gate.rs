@@ -13,6 +13,7 @@ mod hazards;
 mod judge;
 mod log;
 mod models;
+mod once;
 mod places;
 mod proof;
 mod running;
@@ -126,6 +127,8 @@ pub struct Report {
     pub checked: BTreeSet<String>,
     /// Whether these are those that the branch adds.
     pub checked_branch: bool,
+    /// Whether `create_all` made the models beside what the revisions made.
+    pub models_made: bool,
     /// Each command of the checked revisions that changed the catalogue, with its locks on older tables.
     pub commands: Vec<Measured>,
     /// What a person should know, the gravest first.
@@ -192,9 +195,10 @@ impl Report {
         self.findings.iter().all(|finding| finding.severity < Severity::Error)
     }
 
-    /// Adds findings from elsewhere, and sorts all: the gravest first, then by place.
+    /// Adds findings from elsewhere, leaves each defect once, and sorts them: the gravest first, then by place.
     pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
         self.findings.extend(findings);
+        once::each(&mut self.findings, self.upgrade == Verdict::Passed, self.models_made);
         self.findings.sort_by(|a, b| {
             b.severity.cmp(&a.severity).then_with(|| a.place.cmp(&b.place)).then_with(|| a.cmp(b))
         });

@@ -150,6 +150,7 @@ impl<'a> Course<'a> {
         let misplaced = proof::misplaced(self.order.policy, &database.runner, &ran.seen).await?;
         self.report.findings.extend(misplaced);
         if let Some(models) = &ran.seen.models {
+            self.report.models_made = models.made.as_ref().is_some_and(|made| made.failed.is_none());
             let found = models::findings(&database.admin, models, &ran.seen.catalogue, schemas).await;
             self.report.findings.extend(found);
         }

@@ -16,6 +16,19 @@ use crate::driver::Phase;
 /// How much of a statement a finding quotes.
 const STATEMENT_CHARS_SHOWN: usize = 160;
 
+/// How many objects a finding lists.
+const OBJECTS_SHOWN: usize = 6;
+
+/// The revision, or none at boot, and the line from which another connection was used.
+type Elsewhere = (String, Option<Place>);
+
+/// What a line did on another connection.
+#[derive(Default)]
+struct Did {
+    commands: BTreeSet<String>,
+    objects: Vec<String>,
+}
+
 /// A replay as the log tells it.
 pub(super) struct Run<'a> {
     pub places: &'a Places<'a>,
@@ -51,6 +64,7 @@ impl Run<'_> {
         let mut now = Now { phase: "boot".to_owned(), ..Now::default() };
         let mut swallowed: BTreeMap<(String, String, String), Finding> = BTreeMap::new();
         let mut running = Running::of(self);
+        let mut elsewhere = BTreeMap::new();
         for entry in self.entries.iter().filter(|entry| !self.ours.contains(&entry.process)) {
             match &entry.said {
                 Told::Mark { phase, revision } => {
@@ -88,10 +102,11 @@ impl Run<'_> {
                         }
                     }
                 }
-                Told::Command(command) => findings.extend(self.elsewhere(&now, command)),
+                Told::Command(command) => self.note_elsewhere(&now, command, &mut elsewhere),
             }
         }
         findings.extend(swallowed.into_values());
+        findings.extend(elsewhere.iter().map(|(at, did)| self.elsewhere(at, did)));
         if self.measures {
             findings.extend(self.statements());
         }
@@ -150,28 +165,40 @@ impl Run<'_> {
     }
 
     /// A command on another connection than the migration's: at boot, or in a revision beside its transaction.
-    fn elsewhere(&self, now: &Now, command: &Command) -> Option<Finding> {
-        use text::gate as say;
+    fn note_elsewhere(&self, now: &Now, command: &Command, elsewhere: &mut BTreeMap<Elsewhere, Did>) {
         let objects = command.objects.clone().unwrap_or_default();
         let version_table =
             |object: &String| object.rsplit(['.', ' ']).next().is_some_and(|name| name == self.version_table);
         if objects.is_empty() || objects.iter().any(version_table) || now.phase == "end" {
-            return None;
+            return;
         }
         let at = self.places.statement(None, &command.query, &self.seen.statements);
-        let objects = objects.join(", ");
-        if now.revision.is_empty() {
-            let told = say::BOOT_DDL.with("command", &command.tag).with("objects", objects);
-            let finding = self.places.finding(Severity::Error, "application", told, at);
-            return Some(finding.mended_by(say::MEND_BOOT_DDL));
+        let did = elsewhere.entry((now.revision.clone(), at)).or_default();
+        did.commands.insert(command.tag.clone());
+        did.objects.extend(objects);
+    }
+
+    /// What one line did there is one finding.
+    fn elsewhere(&self, (revision, at): &Elsewhere, did: &Did) -> Finding {
+        use text::gate as say;
+        let mut objects: Vec<&str> = did.objects.iter().map(String::as_str).collect();
+        objects.dedup();
+        let more = objects.len().saturating_sub(OBJECTS_SHOWN);
+        objects.truncate(OBJECTS_SHOWN);
+        let objects = objects.join(", ") + &if more > 0 { format!(", … {more}") } else { String::new() };
+        let commands = did.commands.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if revision.is_empty() {
+            let told = say::BOOT_DDL.with("command", commands).with("objects", objects);
+            let finding = self.places.finding(Severity::Error, "application", told, at.clone());
+            return finding.mended_by(say::MEND_BOOT_DDL);
         }
         let told = say::OUTSIDE_TRANSACTION
-            .with("revision", &now.revision)
-            .with("command", &command.tag)
+            .with("revision", revision)
+            .with("command", commands)
             .with("objects", objects);
-        let at = at.or_else(|| self.places.function(&now.revision, "upgrade"));
-        let finding = self.places.finding(Severity::Error, &format!("revision {}", now.revision), told, at);
-        Some(finding.mended_by(say::MEND_OUTSIDE_TRANSACTION))
+        let at = at.clone().or_else(|| self.places.function(revision, "upgrade"));
+        let finding = self.places.finding(Severity::Error, &format!("revision {revision}"), told, at);
+        finding.mended_by(say::MEND_OUTSIDE_TRANSACTION)
     }
 
     /// Tables that existed before, and that the command rewrites or reads whole while others wait.

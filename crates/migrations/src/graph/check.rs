@@ -29,8 +29,9 @@ pub fn check(revisions: &[RevisionFile], convention: &Convention) -> Vec<Finding
         !computed && revision.trouble.is_none()
     });
     let lineage = Lineage::of(revisions);
-    missing(&read, &lineage, certain, &mut findings);
-    shape(&lineage, certain, &mut findings);
+    let missed = missing(&read, &lineage, certain);
+    shape(&lineage, certain && missed.is_empty(), &mut findings);
+    findings.extend(missed);
     merges(&lineage, &mut findings);
     dates(&lineage, convention, &mut findings);
     tables(&lineage, &mut findings);
@@ -166,7 +167,8 @@ fn duplicates(read: &[&RevisionFile], findings: &mut Vec<Finding>) {
     }
 }
 
-fn missing(read: &[&RevisionFile], lineage: &Lineage<'_>, certain: bool, findings: &mut Vec<Finding>) {
+fn missing(read: &[&RevisionFile], lineage: &Lineage<'_>, certain: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let labels: BTreeSet<&str> = read
         .iter()
         .filter_map(|revision| revision.branch_labels.known())
@@ -190,6 +192,7 @@ fn missing(read: &[&RevisionFile], lineage: &Lineage<'_>, certain: bool, finding
             }
         }
     }
+    findings
 }
 
 /// `depends_on` may abbreviate an identifier.
@@ -207,12 +210,9 @@ fn shape(lineage: &Lineage<'_>, certain: bool, findings: &mut Vec<Finding>) {
     let heads = lineage.heads();
     // Whose parent is unknown may be the one that joins them, and is a finding of its own.
     if heads.len() > 1 && certain {
-        let listed = heads.join(", ");
-        for head in &heads {
-            let Some(revision) = lineage.by_id.get(head) else { continue };
-            let message = text::graph::SEVERAL_HEADS.with("count", heads.len()).with("heads", &listed);
-            findings.push(error(revision, message, text::graph::MEND_SEVERAL_HEADS));
-        }
+        let last = heads.iter().filter_map(|head| lineage.by_id.get(head)).max_by_key(|head| &head.file);
+        let message = text::graph::SEVERAL_HEADS.with("count", heads.len()).with("heads", heads.join(", "));
+        findings.extend(last.map(|last| error(last, message, text::graph::MEND_SEVERAL_HEADS)));
     }
     // A label says that a second beginning is meant.
     let bases: Vec<&RevisionFile> = lineage.bases();

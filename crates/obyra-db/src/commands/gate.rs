@@ -1,7 +1,7 @@
 //! `migrate gate`: whether this branch's migrations can be deployed, found out on a throw-away server.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use obyra_access::{Order as AccessOrder, Patience, Provider, Target};
@@ -68,9 +68,10 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
     let schemas = schemas(opened.environment);
     let applied = super::deployed::applied(opened)?;
     let hidden = crate::commands::migrate::hidden_variables(opened);
+    let project = project(&opened.strategy.folder);
     let order = Order {
         policy,
-        project: &opened.strategy.folder,
+        project: &project,
         python: &search,
         postgres: &postgres,
         hidden_variables: &hidden,
@@ -83,14 +84,17 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
     };
     let mut prepared = Prepared::of(opened)?;
     let mut report = gate(&order, &mut prepared, &progress).await?;
-    notes.extend(scanned(opened)?);
+    // What changes the schema behind Alembic's back.
+    notes.extend(scan::scan(&project)?.findings);
     report.add(notes);
     Ok(report)
 }
 
-/// What changes the schema behind Alembic's back: the source scan of the whole project.
-fn scanned(opened: &Opened<'_>) -> Result<Vec<Finding>, Failure> {
-    Ok(scan::scan(&opened.strategy.folder)?.findings)
+/// The project's folder as the user stands to it, so that an annotation finds its file.
+fn project(folder: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| folder.strip_prefix(here).ok().map(Path::to_owned));
+    below.map_or_else(|| folder.to_owned(), |below| Path::new(".").join(below))
 }
 
 fn scope(arguments: &Gate) -> Scope {
@@ -209,7 +213,7 @@ fn record(opened: &Opened<'_>, outcome: &Result<Report, Failure>, seconds: f64) 
 
 fn show(opened: &Opened<'_>, report: &Report, arguments: &Gate, seconds: f64) {
     let printer = opened.invocation.printer;
-    let findings = relative(&report.findings, &opened.strategy.folder);
+    let findings = plainly(&report.findings);
     let text = !printer.json && arguments.format == Format::Text;
     if text {
         let scope = if report.checked_branch { text::gate::CHECKED_BRANCH } else { text::gate::CHECKED_LAST };
@@ -226,16 +230,11 @@ fn show(opened: &Opened<'_>, report: &Report, arguments: &Gate, seconds: f64) {
     }
 }
 
-/// Paths as the user stands to them, so that an annotation finds its file.
-fn relative(findings: &[Finding], folder: &std::path::Path) -> Vec<Finding> {
-    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    let shorten = |file: &std::path::Path| {
-        let whole = if file.is_absolute() { file.to_owned() } else { folder.join(file) };
-        whole.strip_prefix(&here).map_or_else(|_| file.to_owned(), std::path::Path::to_owned)
-    };
+/// Paths without a `./` before them.
+fn plainly(findings: &[Finding]) -> Vec<Finding> {
     let mut findings = findings.to_vec();
     for place in findings.iter_mut().filter_map(|finding| finding.place.as_mut()) {
-        place.file = shorten(&place.file);
+        place.file = place.file.strip_prefix(".").map(Path::to_owned).unwrap_or_else(|_| place.file.clone());
     }
     findings
 }
