@@ -229,11 +229,7 @@ impl Reader {
             (Kind::Symbol, "(") => self.depth += 1,
             (Kind::Symbol, ")") => self.depth = self.depth.saturating_sub(1),
             (Kind::Word, word) => self.word(&word.to_uppercase()),
-            (Kind::Quoted, _) => {
-                if statement.words.len() < WORDS {
-                    statement.words.push(token.to_owned());
-                }
-            }
+            (Kind::Quoted, _) if statement.words.len() < WORDS => statement.words.push(token.to_owned()),
             _ => {}
         }
         Ok(())
