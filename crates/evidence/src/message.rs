@@ -40,7 +40,7 @@ impl Code {
 
     /// Starts a message of this code.
     pub fn message(self) -> Message {
-        Message { code: self, fields: BTreeMap::new(), sentences: BTreeMap::new() }
+        Message { code: self, fields: BTreeMap::new(), sentences: None }
     }
 
     /// A message of this code with its first field.
@@ -61,7 +61,8 @@ pub struct Message {
     code: Code,
     fields: BTreeMap<&'static str, String>,
     /// Fields that are sentences themselves, and are said in the language of the whole.
-    sentences: BTreeMap<&'static str, Message>,
+    #[expect(clippy::box_collection, reason = "messages are many, sentences in sentences are few")]
+    sentences: Option<Box<BTreeMap<&'static str, Message>>>,
 }
 
 impl Message {
@@ -74,7 +75,7 @@ impl Message {
     /// Adds a field that is a sentence itself: it is said in the language of the whole.
     pub fn with_sentence(mut self, field: &'static str, sentence: Message) -> Self {
         self.fields.insert(field, sentence.to_string());
-        self.sentences.insert(field, sentence);
+        self.sentences.get_or_insert_default().insert(field, sentence);
         self
     }
 
@@ -94,11 +95,9 @@ impl Message {
             Language::En => self.code.en,
             Language::Es => self.code.es,
         };
-        if self.sentences.is_empty() {
-            return fill(sentence, &self.fields);
-        }
+        let Some(sentences) = &self.sentences else { return fill(sentence, &self.fields) };
         let mut fields = self.fields.clone();
-        fields.extend(self.sentences.iter().map(|(field, inner)| (*field, inner.say(language))));
+        fields.extend(sentences.iter().map(|(field, inner)| (*field, inner.say(language))));
         fill(sentence, &fields)
     }
 }

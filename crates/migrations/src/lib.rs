@@ -14,6 +14,7 @@ pub mod observe;
 pub mod plan;
 mod policy;
 pub mod python;
+pub mod runtime;
 pub mod scan;
 pub mod stamp;
 

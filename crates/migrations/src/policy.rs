@@ -34,6 +34,9 @@ pub struct Policy {
     pub version_table: String,
     /// The schema of the version table. Absent: as `env.py` says, else the first of the search path.
     pub version_table_schema: Option<String>,
+    /// The alterations that the application runs at its start: a Python file, or a folder of SQL. Absent:
+    /// `migrations_runtime.py` wherever it lies in the project, and the folder `runtime` in `directory`.
+    pub runtime: Option<PathBuf>,
     /// What `migrate gate` demands of them.
     pub gate: GatePolicy,
 }
@@ -77,6 +80,7 @@ impl Default for Policy {
             lock_timeout: HumanDuration::from_seconds(5),
             version_table: "alembic_version".into(),
             version_table_schema: None,
+            runtime: None,
             gate: GatePolicy::default(),
         }
     }

@@ -32,8 +32,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use obyra_evidence::{Failure, Finding, Result, Severity, text};
 
 pub use allowed::Allowed;
+pub(crate) use calls::{OPERATES, SENDS, SENT_AS};
 use facts::Module;
-pub(crate) use judge::unread_message;
+pub(crate) use judge::{trouble_message, unread_message};
+pub(crate) use names::is_other_database;
+pub(crate) use read::troubles;
+pub(crate) use roles::{is_main_guard, is_self, is_type_checking, last_name};
+pub(crate) use swallow::{hides, suppression};
 use project::Project;
 use source::{Source, Unread};
 
@@ -64,6 +69,11 @@ impl Report {
 pub fn is_about_a_secret(finding: &Finding) -> bool {
     [text::scan::CONNECTION_STRING, text::scan::PASSWORD_IN_CODE, text::scan::DEFAULT_CREDENTIALS]
         .contains(&finding.message.code())
+}
+
+/// The Python files of a tree, in a stable order: not those of its environments, its builds or its packages.
+pub(crate) fn python_files(root: &Path) -> Vec<PathBuf> {
+    files::walk(root).files
 }
 
 /// Scans a folder, or one file.

@@ -153,7 +153,7 @@ pub fn unfinished(policy: &Policy, project: &Path, finish: bool) -> Result<Optio
 }
 
 /// The one folder of revisions.
-fn versions(policy: &Policy, project: &Path) -> Result<PathBuf> {
+pub(crate) fn versions(policy: &Policy, project: &Path) -> Result<PathBuf> {
     let layout = Layout::of(&policy.directory_in(project), policy.config_in(project).as_deref());
     match layout.folders.as_slice() {
         [one] => Ok(one.clone()),
@@ -203,7 +203,7 @@ fn free(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// `The schema as production has it` is `the_schema_as_production_has_it`.
-fn slug(text: &str) -> String {
+pub(crate) fn slug(text: &str) -> String {
     let words: Vec<String> = text
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())

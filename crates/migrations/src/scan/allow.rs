@@ -34,8 +34,9 @@ fn parse(comment: &str) -> Option<(Vec<String>, String)> {
     let after = comment.trim_start_matches(['#', ' ', '\t']).strip_prefix(MARK)?.trim_start();
     let list = after.strip_prefix("allow")?.trim_start().strip_prefix('[')?;
     let (rules, reason) = list.split_once(']')?;
-    // The gate's rules are the gate's own to judge.
-    let rules = rules.split(',').map(str::trim).filter(|rule| !rule.starts_with("gate."));
+    // The gate's rules are the gate's own to judge, and so are those of runtime alterations.
+    let of_another = |rule: &str| rule.starts_with("gate.") || rule.starts_with("runtime.");
+    let rules = rules.split(',').map(str::trim).filter(|rule| !of_another(rule));
     let rules: Vec<String> = rules.map(|rule| rule.trim_start_matches("scan.").to_owned()).collect();
     if rules.is_empty() {
         return None;

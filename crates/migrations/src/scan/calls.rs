@@ -13,7 +13,7 @@ use super::walk::{Call, Origin};
 use super::{roles, secrets, sql, texts};
 
 /// Methods that send a text to a database.
-const SENDS: [&str; 10] = [
+pub(crate) const SENDS: [&str; 10] = [
     "execute",
     "exec_driver_sql",
     "executemany",
@@ -26,7 +26,7 @@ const SENDS: [&str; 10] = [
     "fetchrow",
 ];
 /// Operations of Alembic that change the schema.
-const OPERATES: [&str; 16] = [
+pub(crate) const OPERATES: [&str; 16] = [
     "create_table",
     "drop_table",
     "add_column",
@@ -45,7 +45,7 @@ const OPERATES: [&str; 16] = [
     "create_table_comment",
 ];
 /// Keywords under which a text is sent.
-const SENT_AS: [&str; 6] = ["statement", "sql", "query", "operation", "clause", "stmt"];
+pub(crate) const SENT_AS: [&str; 6] = ["statement", "sql", "query", "operation", "clause", "stmt"];
 /// Calls that only look at a function.
 const LOOKS: [&str; 4] = ["getattr", "hasattr", "callable", "print"];
 

@@ -216,7 +216,7 @@ pub(super) struct Allow {
 
 /// Something wrong with the file itself.
 #[derive(Clone, Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     Syntax { at: TextSize, said: String },
     Python2 { at: TextSize },
     Encoding { at: TextSize },

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use obyra_evidence::{Code, Finding, Message, Place, Severity, text};
-use ruff_text_size::TextRange;
+use ruff_text_size::{TextRange, TextSize};
 
 use super::facts::{Act, Receiver, SecretKind, Site, Texts, Trouble};
 use super::names::is_sqlalchemy;
@@ -255,19 +255,19 @@ fn secret(project: &Project, node: Node, (kind, default): (SecretKind, bool), pl
 fn troubled(project: &Project, at: usize, trouble: &Trouble) -> Finding {
     let module = &project.modules[at];
     let subject = module.source.file.display();
-    let place = |offset| module.source.place(offset);
-    let warning = |message: Message| Finding::new(Severity::Warning, &subject, message);
+    let (at, message, mend) = trouble_message(trouble);
+    Finding::new(Severity::Warning, &subject, message).at(module.source.place(at)).mended_by(mend)
+}
+
+/// What is wrong with a file, where, and what mends it.
+pub(crate) fn trouble_message(trouble: &Trouble) -> (TextSize, Message, Code) {
     match trouble {
-        Trouble::Syntax { at, said } => warning(text::scan::SYNTAX_ERROR.with("said", said))
-            .at(place(*at))
-            .mended_by(text::scan::MEND_SYNTAX),
-        Trouble::Python2 { at } => {
-            warning(text::scan::PYTHON_2.into()).at(place(*at)).mended_by(text::scan::MEND_PYTHON_2)
+        Trouble::Syntax { at, said } => {
+            (*at, text::scan::SYNTAX_ERROR.with("said", said), text::scan::MEND_SYNTAX)
         }
-        Trouble::Encoding { at } => {
-            warning(text::scan::NOT_UTF8.into()).at(place(*at)).mended_by(text::scan::MEND_NOT_UTF8)
-        }
-        Trouble::TooDeep => warning(text::scan::TOO_DEEP.into()).at(place(0.into())),
+        Trouble::Python2 { at } => (*at, text::scan::PYTHON_2.into(), text::scan::MEND_PYTHON_2),
+        Trouble::Encoding { at } => (*at, text::scan::NOT_UTF8.into(), text::scan::MEND_NOT_UTF8),
+        Trouble::TooDeep => (0.into(), text::scan::TOO_DEEP.into(), text::scan::MEND_TOO_LARGE),
     }
 }
 

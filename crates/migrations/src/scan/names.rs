@@ -345,7 +345,7 @@ pub(super) fn speaks_postgres(module: &str) -> bool {
 }
 
 /// Whether a module speaks to another database.
-pub(super) fn is_other_database(module: &str) -> bool {
+pub(crate) fn is_other_database(module: &str) -> bool {
     OTHER_DATABASES.contains(&root(module))
 }
 

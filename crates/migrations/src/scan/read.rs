@@ -134,7 +134,7 @@ pub(super) fn merge(into: &mut Texts, from: &Texts) {
 }
 
 /// The first error says what is wrong; those that follow are mostly its echo.
-fn troubles(source: &Source, errors: &[ParseError]) -> Vec<Trouble> {
+pub(crate) fn troubles(source: &Source, errors: &[ParseError]) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     if let Some(at) = source.foreign_byte {
         let at = u32::try_from(at).unwrap_or(u32::MAX).into();

@@ -120,7 +120,7 @@ pub(super) fn makes_application(callee: &Expr) -> bool {
 }
 
 /// The last name of `a.b.c`.
-pub(super) fn last_name(expr: &Expr) -> Option<&str> {
+pub(crate) fn last_name(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Name(name) => Some(name.id.as_str()),
         Expr::Attribute(attribute) => Some(attribute.attr.as_str()),
@@ -142,12 +142,12 @@ pub(super) fn is_method(value: &Expr) -> bool {
 }
 
 /// `self` or `cls`.
-pub(super) fn is_self(name: &str) -> bool {
+pub(crate) fn is_self(name: &str) -> bool {
     name == "self" || name == "cls"
 }
 
 /// `__name__ == "__main__"`.
-pub(super) fn is_main_guard(test: &Expr) -> bool {
+pub(crate) fn is_main_guard(test: &Expr) -> bool {
     let Expr::Compare(compare) = test else { return false };
     let is_name = |side: &Expr| matches!(side, Expr::Name(name) if name.id.as_str() == "__name__");
     let is_main = |side: &Expr| matches!(side, Expr::StringLiteral(text) if text.value == *"__main__");
@@ -158,7 +158,7 @@ pub(super) fn is_main_guard(test: &Expr) -> bool {
 }
 
 /// `TYPE_CHECKING`.
-pub(super) fn is_type_checking(test: &Expr) -> bool {
+pub(crate) fn is_type_checking(test: &Expr) -> bool {
     last_name(test) == Some("TYPE_CHECKING")
 }
 

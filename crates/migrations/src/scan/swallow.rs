@@ -39,9 +39,16 @@ pub(super) fn of_try(attempt: &ast::StmtTry) -> Option<Swallow> {
 
 /// `with suppress(Exception)`.
 pub(super) fn of_context(context: &Expr) -> Option<Swallow> {
-    let Expr::Call(call) = context else { return None };
-    let suppresses = last_name(&call.func) == Some("suppress") && call.arguments.args.iter().any(catches);
-    suppresses.then(|| Swallow { at: call.start() })
+    let call = suppression(context)?;
+    call.arguments.args.iter().any(catches).then(|| Swallow { at: call.start() })
+}
+
+/// `suppress(…)`, whatever it suppresses.
+pub(crate) fn suppression(context: &Expr) -> Option<&ast::ExprCall> {
+    match context {
+        Expr::Call(call) if last_name(&call.func) == Some("suppress") => Some(call),
+        _ => None,
+    }
 }
 
 fn catches(kind: &Expr) -> bool {
@@ -52,7 +59,7 @@ fn catches(kind: &Expr) -> bool {
 }
 
 /// Whether a handler does nothing that anybody would notice but write a log.
-fn hides(body: &[Stmt]) -> bool {
+pub(crate) fn hides(body: &[Stmt]) -> bool {
     body.iter().all(|stmt| match stmt {
         Stmt::Pass(_) | Stmt::Continue(_) | Stmt::Break(_) => true,
         // `message = str(e)` is for the log; `ok = False` and `failed += 1` are for somebody.
