@@ -4,16 +4,17 @@
 //! The format that is written is docs/repository-format.md. What is in the store is the truth; nothing
 //! else is remembered between two runs. Nothing here reads the strategy file or prints.
 
-pub mod page;
 pub mod adopt;
 pub mod expire;
 pub mod export;
 pub mod figures;
 pub mod holdings;
+pub mod page;
 mod policy;
 pub mod repository;
 pub mod restore;
 pub mod retention;
+pub mod take;
 pub mod wal;
 
 pub use policy::{

@@ -14,13 +14,15 @@ use super::Repository;
 use super::layout::{ClusterId, PackId};
 use super::manifest::{PackEntry, PieceAt};
 use super::map::Piece;
-use super::pack::{FrameAt, FrameOpener, Kind};
+use super::pack::{self, Entry, FOOTER, Footer, FrameAt, FrameOpener, HEADER, Kind};
 use crate::Result;
 
 /// Frames that are no further apart than this are read in one range: a request costs more than the bytes.
 const GAP: u64 = 256 << 10;
 /// The most that one range reads.
 const RANGE_MAX: u64 = 8 << 20;
+/// The end of a pack, in which its directory usually is.
+const TAIL: u64 = 64 << 10;
 /// Ranges of one pack that are read at the same time.
 const RANGES: usize = 4;
 /// Opened frames that are kept: 1 MiB each at the most, as map pieces are written.
@@ -95,6 +97,35 @@ impl FrameReader {
         Ok(frame)
     }
 
+    /// The directory of a pack that no manifest names, and what a manifest would say of it; `bytes` is its
+    /// size in the store.
+    pub async fn directory(&self, id: PackId, bytes: u64) -> Result<(PackEntry, Vec<Entry>)> {
+        let name = self.cluster.pack(&id);
+        let store = &self.repository.store;
+        let ends = HEADER as u64 + FOOTER as u64;
+        if bytes < ends {
+            return Err(pack::damaged(&name));
+        }
+        let seal = pack::seal_of(&name, &store.get_range(&name, 0..HEADER as u64).await?)?;
+        let from = bytes.saturating_sub(TAIL).max(HEADER as u64);
+        let mut tail = store.get_range(&name, from..bytes).await?;
+        let Footer { directory, hash } = pack::footer(&name, &tail)?;
+        if !(HEADER as u64..bytes - FOOTER as u64).contains(&directory) {
+            return Err(pack::damaged(&name));
+        }
+        if directory < from {
+            tail = store.get_range(&name, directory..bytes).await?;
+        }
+        let stored = &tail[tail.len() - (bytes - directory) as usize..tail.len() - FOOTER];
+        let (offset, length) = (u32::try_from(directory), u32::try_from(stored.len()));
+        let (Ok(offset), Ok(stored_bytes)) = (offset, length) else { return Err(pack::damaged(&name)) };
+        let at = FrameAt { offset, stored: stored_bytes };
+        let entry = PackEntry { id, key: seal.key, salt: seal.salt, bytes, hash };
+        let (kind, raw) = self.opener(&entry)?.open(at, stored)?;
+        let entries = serde_json::from_slice(&raw).ok().filter(|_| kind == Kind::Directory);
+        entries.map(|entries| (entry, entries)).ok_or_else(|| damaged(&name, at))
+    }
+
     /// The map piece at a place; `packs` are those of its manifest.
     pub async fn piece(&self, packs: &[PackEntry], at: PieceAt) -> Result<Piece> {
         let malformed = || Failure::new(text::backup::PIECE_DAMAGED);
@@ -165,7 +196,7 @@ mod tests {
     use super::*;
     use crate::repository::keys::Keyring;
     use crate::repository::layout::BackupId;
-    use crate::repository::pack::PackWriter;
+    use crate::repository::pack::{Pack, PackWriter};
     use crate::repository::store::Store;
 
     fn at(offset: u32, stored: u32) -> FrameAt {
@@ -212,6 +243,10 @@ mod tests {
         let first = reader.frame(Kind::Blocks, &entry, places[1]).await.unwrap();
         let again = reader.frame(Kind::Blocks, &entry, places[1]).await.unwrap();
         assert!(Arc::ptr_eq(&first, &again));
+        let directory = Pack::open(&repository.keys, &sealed.name, sealed.bytes.clone()).unwrap().directory;
+        let found = reader.directory(entry.id.clone(), entry.bytes).await.unwrap();
+        assert_eq!(found, (entry.clone(), directory));
+        assert!(reader.directory(entry.id.clone(), entry.bytes - 1).await.is_err());
         let at = PieceAt { pack: 0, frame: map.offset, stored: map.stored, offset: 0 };
         assert_eq!(reader.piece(std::slice::from_ref(&entry), at).await.unwrap(), piece);
         // What is not there, or is something else, is a failure and no panic.

@@ -52,6 +52,11 @@ impl BackupId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// When it began, as the name tells; `None` if that is no moment of any day.
+    pub fn begun(&self) -> Option<Timestamp> {
+        self.0.get(..16)?.parse().ok()
+    }
 }
 
 impl fmt::Display for BackupId {
@@ -168,6 +173,7 @@ mod tests {
         let id = BackupId::new("2026-11-24T03:00:00Z".parse().unwrap(), 0xab);
         assert_eq!(id.as_str(), "20261124T030000Z-00ab");
         assert_eq!(id.as_str().parse::<BackupId>().unwrap(), id);
+        assert_eq!(id.begun(), Some("2026-11-24T03:00:00Z".parse().unwrap()));
         for wrong in
             ["", "../../x", "20261124T030000Z-00AB", "20261124 030000Z-00ab", "20261124T030000Z-00abc"]
         {

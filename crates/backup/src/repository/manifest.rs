@@ -70,11 +70,19 @@ pub struct Header {
     /// Blocks whose checksum is wrong, as they were in the cluster: the backup is marked, nothing is lost.
     #[serde(default)]
     pub damaged: Vec<DamagedBlock>,
+    /// How many more there are than the list names.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub damaged_more: u64,
     /// What the server itself complained of while it sent the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_complaint: Option<String>,
     /// Sizes.
     pub totals: Totals,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where the files came from.

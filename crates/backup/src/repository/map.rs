@@ -125,6 +125,11 @@ impl Piece {
         }
     }
 
+    /// How many bytes [`Piece::encode`] appends.
+    pub fn encoded_bytes(&self) -> usize {
+        4 + 2 + self.packs.len() * 25 + self.identities.len() * 16 + 4 + self.runs.len() * 16
+    }
+
     /// Reads a piece from the beginning of these bytes.
     pub fn decode(bytes: &[u8]) -> Result<Piece> {
         Reader(bytes).piece().ok_or_else(|| Failure::new(text::backup::PIECE_DAMAGED))
@@ -200,6 +205,7 @@ mod tests {
         let mut bytes = Vec::new();
         piece.encode(&mut bytes);
         assert_eq!(Piece::decode(&bytes).unwrap(), piece);
+        assert_eq!(piece.encoded_bytes(), bytes.len());
         for cut in 0..bytes.len() {
             assert!(Piece::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }

@@ -25,7 +25,8 @@ const END: &[u8; 8] = b"OBYRAEND";
 /// Bytes of the header.
 pub const HEADER: usize = 56;
 const FRAME_HEADER: usize = 5;
-const FOOTER: usize = 48;
+/// Bytes of the footer.
+pub const FOOTER: usize = 48;
 /// Bytes of AES-GCM's tag.
 const TAG: usize = 16;
 /// No frame holds more than this, unpacked: what claims more is not ours.
@@ -316,14 +317,32 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<usize> {
     if bytes.len() < HEADER + FOOTER || !bytes.starts_with(MAGIC) {
         return Err(damaged());
     }
-    let (body, hash) = bytes.split_at(bytes.len() - 32);
-    let (body, end) = body.split_at(body.len() - END.len());
-    let (body, directory) = body.split_at(body.len() - 8);
-    if end != END || blake3::hash(&bytes[..bytes.len() - 32]).as_bytes() != hash {
+    let footer = footer(name, bytes)?;
+    if blake3::hash(&bytes[..bytes.len() - 32]).as_bytes() != &footer.hash {
         return Err(damaged());
     }
-    let directory = directory.try_into().map(u64::from_le_bytes).ok().and_then(|at| usize::try_from(at).ok());
-    directory.filter(|at| (HEADER..body.len()).contains(at)).ok_or_else(damaged)
+    let directory = usize::try_from(footer.directory).ok();
+    directory.filter(|at| (HEADER..bytes.len() - FOOTER).contains(at)).ok_or_else(damaged)
+}
+
+/// What the end of a pack says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footer {
+    /// The offset of the directory's frame, which goes on until the footer.
+    pub directory: u64,
+    /// BLAKE3 of all that is before.
+    pub hash: [u8; 32],
+}
+
+/// Reads the footer from the last bytes of a pack: 48, or more.
+pub fn footer(name: &str, tail: &[u8]) -> Result<Footer> {
+    let parts = tail.split_last_chunk::<FOOTER>().and_then(|(_, footer)| {
+        let (directory, rest) = footer.split_first_chunk::<8>()?;
+        let (end, hash) = rest.split_first_chunk::<8>()?;
+        let hash = hash.try_into().ok()?;
+        (end == END).then_some(Footer { directory: u64::from_le_bytes(*directory), hash })
+    });
+    parts.ok_or_else(|| damaged(name))
 }
 
 /// What the header says.

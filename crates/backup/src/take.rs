@@ -1,0 +1,205 @@
+//! Taking a backup: every block of the cluster is read and verified, what the repository has not is stored,
+//! and the manifest is committed when the WAL that belongs to it is proven to be there.
+//!
+//! What arrived of a backup that was interrupted is found by the next one. Killed at any moment, it leaves
+//! the repository whole.
+
+mod census;
+mod files;
+mod intake;
+mod interrupted;
+mod label;
+mod local;
+mod outcome;
+mod parents;
+mod pipeline;
+mod prepared;
+mod repack;
+mod server;
+mod stage;
+mod verify;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use obyra_evidence::Progress;
+use obyra_postgres::Conninfo;
+use obyra_postgres::replication::Checkpoint;
+use obyra_postgres::wal::{Lsn, TimelineId, WalSegmentSize};
+use tokio::time::Instant;
+
+use crate::Result;
+use crate::repository::Repository;
+use crate::repository::layout::{BackupId, ClusterId};
+use crate::repository::manifest::Header;
+use local::Local;
+use outcome::Outcome;
+use pipeline::Shared;
+use prepared::Prepared;
+use server::Server;
+use stage::{Ended, Stage};
+
+pub use repack::{Reason, Repacking, Spread, repack};
+
+/// Where the cluster's files are read.
+#[derive(Clone, Debug)]
+pub enum From {
+    /// From the data directory, by a program that runs on the database host and may read it.
+    Local {
+        /// The cluster's server.
+        target: Conninfo,
+        /// The directory; where it is not given, the server tells.
+        data_directory: Option<PathBuf>,
+    },
+}
+
+/// How a backup is taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Stores everything, whatever the repository has.
+    pub full: bool,
+    /// zstd's level.
+    pub level: i32,
+    /// Threads that hash, compress and seal.
+    pub threads: usize,
+    /// How the checkpoint at the beginning is written.
+    pub checkpoint: Checkpoint,
+    /// The most that is read, in bytes a second.
+    pub rate_max: Option<u64>,
+    /// What is stored again although it is there.
+    pub repacking: Repacking,
+}
+
+impl Options {
+    /// More threads than this would wait for the reader.
+    const THREADS_MAX: usize = 16;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            full: false,
+            level: 1,
+            threads: std::thread::available_parallelism().map_or(2, usize::from).min(Options::THREADS_MAX),
+            checkpoint: Checkpoint::Spread,
+            rate_max: None,
+            repacking: Repacking::default(),
+        }
+    }
+}
+
+/// Who asks for a backup, and when.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The environment of the strategy.
+    pub environment: String,
+    /// This machine.
+    pub host: String,
+    /// This process.
+    pub pid: u32,
+    /// The version of the program.
+    pub program: String,
+    /// The time.
+    pub now: Timestamp,
+    /// How.
+    pub options: Options,
+}
+
+/// The WAL without which a backup is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeededWal {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The timeline on which it began; a standby's may have changed since.
+    pub timeline: TimelineId,
+    /// The first byte that recovery reads.
+    pub start: Lsn,
+    /// The end of what it must read.
+    pub stop: Lsn,
+    /// How large segments are.
+    pub segment: WalSegmentSize,
+    /// Whether the server is a standby: it cannot end the segment that `stop` is in.
+    pub in_recovery: bool,
+}
+
+/// A backup that was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// What it is.
+    pub header: Header,
+    /// Bytes that the manifest took in the store, besides `header.totals.stored`.
+    pub manifest_bytes: u64,
+    /// Interrupted backups whose packs it took over.
+    pub resumed: Vec<BackupId>,
+    /// Maps of earlier backups that could not be used: what they described was stored again.
+    pub lost_maps: u64,
+}
+
+/// Takes a backup. `prove_wal` returns when every segment that the backup needs is in the repository and was
+/// read back; only then is the backup committed, and a failure of it is the failure of the backup.
+pub async fn run(
+    repository: &Repository,
+    from: &From,
+    request: &Request,
+    progress: &dyn Progress,
+    prove_wal: impl AsyncFnOnce(NeededWal) -> Result<()>,
+) -> Result<Taken> {
+    let begun = Instant::now();
+    let source = Connected::to(from).await?;
+    let server = source.server();
+    let cluster = ClusterId(server.system_identifier);
+    let prepared = Prepared::of(repository, cluster, request).await?;
+    let stage = Stage {
+        repository,
+        cluster,
+        backup: prepared.claim.backup(),
+        shape: server.shape,
+        parents: &prepared.parents,
+        refreshable: prepared.refreshable(&request.options.repacking),
+        options: &request.options,
+        now: request.now,
+        progress,
+    };
+    let (shared, ended) = source.take(&stage).await?;
+    let elapsed = SignedDuration::try_from(begun.elapsed()).unwrap_or_default();
+    prove_wal(NeededWal {
+        cluster,
+        timeline: ended.timeline,
+        start: ended.start,
+        stop: ended.stop,
+        segment: server.shape.wal_segment,
+        in_recovery: server.in_recovery,
+    })
+    .await?;
+    let result = Outcome { request, server, ended, stopped: request.now + elapsed };
+    result.commit(repository, prepared, &shared).await
+}
+
+/// A source that was reached.
+enum Connected {
+    Local(Local),
+}
+
+impl Connected {
+    async fn to(from: &From) -> Result<Connected> {
+        match from {
+            From::Local { target, data_directory } => {
+                Local::connect(target, data_directory.as_deref()).await.map(Connected::Local)
+            }
+        }
+    }
+
+    fn server(&self) -> Server {
+        match self {
+            Connected::Local(local) => local.server,
+        }
+    }
+
+    async fn take(self, stage: &Stage<'_>) -> Result<(Arc<Shared>, Ended)> {
+        match self {
+            Connected::Local(local) => local.take(stage).await,
+        }
+    }
+}

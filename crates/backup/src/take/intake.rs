@@ -1,0 +1,152 @@
+//! What a source gives the pipeline: files, and the extents of their bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use obyra_evidence::{Message, Progress};
+use tokio::time::{Instant, sleep_until};
+
+use super::census::FileId;
+use super::parents::Parents;
+use super::pipeline::{Batch, Entrance, Part, Shared, stopped};
+use crate::Result;
+use crate::repository::layout::EXTENT_BYTES;
+use crate::repository::manifest::Directory;
+
+/// Small extents that go together.
+const PARTS_MAX: usize = 64;
+
+/// The pipeline's side that faces a source.
+pub(super) struct Intake<'a> {
+    shared: Arc<Shared>,
+    parents: &'a Parents,
+    progress: &'a dyn Progress,
+    entrance: Entrance,
+    batch: Batch,
+    /// Bytes of the parts of the batch.
+    gathered: u64,
+    /// Batches.
+    sent: u64,
+    pace: Option<Pace>,
+}
+
+/// A file whose extents are being given.
+pub(super) struct Incoming {
+    id: FileId,
+    path: Arc<str>,
+    size: u64,
+}
+
+/// No faster than so many bytes a second.
+struct Pace {
+    bytes_per_second: u64,
+    begun: Instant,
+    sent: u64,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        parents: &'a Parents,
+        entrance: Entrance,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let batch = Batch::default();
+        Intake { shared, parents, progress, entrance, batch, gathered: 0, sent: 0, pace: None }
+    }
+
+    /// Gives no more than so many bytes a second from now on.
+    pub(super) fn no_faster_than(&mut self, bytes_per_second: Option<u64>) {
+        let pace = |bytes_per_second| Pace { bytes_per_second, begun: Instant::now(), sent: 0 };
+        self.pace = bytes_per_second.filter(|rate| *rate > 0).map(pace);
+    }
+
+    /// Directories of the cluster, parents first.
+    pub(super) fn directories(&self, directories: Vec<Directory>) {
+        self.shared.census.lock().directories.extend(directories);
+    }
+
+    /// Something that a person should know.
+    pub(super) fn note(&self, what: Message) {
+        self.progress.note(what);
+    }
+
+    /// A file begins.
+    pub(super) fn file(&mut self, path: &str, mode: u32, size: u64) -> Incoming {
+        let id = self.shared.census.lock().file(path.to_owned(), mode, size);
+        Incoming { id, path: path.into(), size }
+    }
+
+    /// The length of a file's extent of that number.
+    pub(super) fn length(file: &Incoming, extent: u32) -> usize {
+        let from = u64::from(extent) * EXTENT_BYTES;
+        file.size.saturating_sub(from).min(EXTENT_BYTES) as usize
+    }
+
+    /// An extent begins whose bytes will be appended to the buffer that this returns; room is made for it.
+    pub(super) async fn begin(&mut self, length: usize) -> Result<&mut Vec<u8>> {
+        if self.gathered + length as u64 > EXTENT_BYTES || self.batch.parts.len() >= PARTS_MAX {
+            self.send().await?;
+        }
+        if self.batch.bytes.capacity() == 0 {
+            self.batch.bytes = self.entrance.spare.recv().await.ok_or_else(stopped)?;
+            self.batch.bytes.reserve_exact(EXTENT_BYTES as usize);
+        }
+        Ok(&mut self.batch.bytes)
+    }
+
+    /// The buffer of the extent that has begun.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.batch.bytes
+    }
+
+    /// An extent is complete: its bytes are in the buffer, or the workers read them.
+    pub(super) async fn extent(&mut self, file: &Incoming, extent: u32) -> Result<()> {
+        let length = Self::length(file, extent);
+        if self.gathered + length as u64 > EXTENT_BYTES || self.batch.parts.len() >= PARTS_MAX {
+            // Only where workers read: begin() has made room otherwise.
+            self.send().await?;
+        }
+        self.gathered += length as u64;
+        self.batch.parts.push(Part {
+            file: file.id,
+            path: file.path.clone(),
+            extent,
+            length,
+            first_page: self.shared.first_page(&file.path, extent),
+            parent: self.parents.piece(&file.path, extent).await,
+        });
+        Ok(())
+    }
+
+    /// Waits until the workers have read everything that was given so far.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        self.send().await?;
+        let mut taken = self.entrance.taken.clone();
+        let all = taken.wait_for(|taken| *taken == self.sent).await;
+        all.map(drop).map_err(|_| stopped())
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let bytes = std::mem::take(&mut self.gathered);
+        if batch.parts.is_empty() {
+            self.batch = batch;
+            return Ok(());
+        }
+        self.entrance.batches.send(batch).await.map_err(|_| stopped())?;
+        self.sent += 1;
+        self.progress.advance(bytes);
+        if let Some(pace) = &mut self.pace {
+            pace.sent += bytes;
+            let due = pace.sent as f64 / pace.bytes_per_second as f64;
+            sleep_until(pace.begun + Duration::from_secs_f64(due)).await;
+        }
+        Ok(())
+    }
+
+    /// Everything was given.
+    pub(super) async fn end(mut self) -> Result<()> {
+        self.send().await
+    }
+}

@@ -1,0 +1,217 @@
+//! A data directory, as it is while a server writes in it: files grow, shrink and vanish.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use obyra_evidence::{Failure, text};
+use rustix::fs::OFlags;
+
+use super::super::files::{Unlogged, is_emptied, is_left_out};
+use super::super::pipeline::{Contents, Part};
+use super::control;
+use crate::Result;
+use crate::repository::layout::{BLOCK, EXTENT_BYTES};
+use crate::repository::manifest::{Directory, Tablespace};
+
+/// Directories of `pg_wal` that the server expects.
+const OF_WAL: [&str; 2] = ["pg_wal/archive_status", "pg_wal/summaries"];
+
+/// A data directory.
+pub(super) struct DataDirectory {
+    root: PathBuf,
+    /// Directories of tablespaces that belong to this version of PostgreSQL begin so: `PG_16_`.
+    of_version: String,
+}
+
+/// What is in one of its directories.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// Those in it that are kept.
+    pub(super) directories: Vec<Directory>,
+    /// Those to be listed next.
+    pub(super) further: Vec<String>,
+    pub(super) files: Vec<Found>,
+    pub(super) tablespaces: Vec<Tablespace>,
+    /// Names that are not text: PostgreSQL has no such files.
+    pub(super) odd: Vec<String>,
+}
+
+/// A file, as large as it was when it was found.
+pub(super) struct Found {
+    pub(super) path: String,
+    pub(super) mode: u32,
+    pub(super) size: u64,
+}
+
+impl DataDirectory {
+    pub(super) fn new(root: &Path, major: u32) -> DataDirectory {
+        DataDirectory { root: root.to_owned(), of_version: format!("PG_{major}_") }
+    }
+
+    /// Lists a directory, given relative to the root; one that vanished is empty.
+    pub(super) fn list(&self, directory: &str) -> Result<Listing> {
+        let mut listing = Listing::default();
+        let entries = match fs::read_dir(self.root.join(directory)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(listing),
+            Err(error) => return Err(self.unreadable(directory, &error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| self.unreadable(directory, &error))?;
+            let Ok(name) = entry.file_name().into_string() else {
+                listing.odd.push(entry.path().display().to_string());
+                continue;
+            };
+            let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            match entry.metadata() {
+                Ok(metadata) => self.add(&mut listing, path, &metadata)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(self.unreadable(&path, &error)),
+            }
+        }
+        let unlogged = Unlogged::among(listing.files.iter().map(|file| file.path.as_str()));
+        listing.files.retain(|file| !unlogged.leaves_out(&file.path));
+        listing.files.sort_by(|a, b| a.path.cmp(&b.path));
+        listing.further.sort();
+        Ok(listing)
+    }
+
+    fn add(&self, listing: &mut Listing, path: String, metadata: &fs::Metadata) -> Result<()> {
+        let mode = metadata.mode() & 0o7777;
+        let kind = metadata.file_type();
+        if is_left_out(&path) {
+        } else if kind.is_dir() {
+            let of_tablespace = path.starts_with("pg_tblspc/") && path.matches('/').count() == 2;
+            if of_tablespace && !path.rsplit('/').next().is_some_and(|name| name.starts_with(&self.of_version))
+            {
+                // Another version's, which shares the place.
+            } else {
+                if !is_emptied(&path) || path == "pg_wal" {
+                    listing.further.push(path.clone());
+                }
+                if !path.starts_with("pg_wal/") || OF_WAL.contains(&path.as_str()) {
+                    listing.directories.push(Directory { path, mode });
+                }
+            }
+        } else if kind.is_symlink() {
+            match path.strip_prefix("pg_tblspc/").map(str::parse) {
+                Some(Ok(oid)) => {
+                    let location = fs::read_link(self.root.join(&path));
+                    let location = location.map_err(|error| self.unreadable(&path, &error))?;
+                    let location = location.to_string_lossy().into_owned();
+                    listing.tablespaces.push(Tablespace { oid, location });
+                    listing.further.push(path);
+                }
+                // The WAL, on a disk of its own.
+                _ if is_emptied(&path) => {
+                    if path == "pg_wal" {
+                        listing.further.push(path.clone());
+                    }
+                    listing.directories.push(Directory { path, mode: 0o700 });
+                }
+                _ => {}
+            }
+        } else if kind.is_file() && !path.starts_with("pg_wal/") && path != control::PATH {
+            listing.files.push(Found { path, mode, size: metadata.len() });
+        }
+        Ok(())
+    }
+
+    /// What there is to read, in bytes.
+    pub(super) fn bytes(&self) -> Result<u64> {
+        let mut directories = vec![String::new()];
+        let mut bytes = 0;
+        while let Some(directory) = directories.pop() {
+            let listing = self.list(&directory)?;
+            bytes += listing.files.iter().map(|file| file.size).sum::<u64>();
+            directories.extend(listing.further);
+        }
+        Ok(bytes)
+    }
+
+    /// `pg_control`.
+    pub(super) fn control(&self) -> Result<Found> {
+        let metadata = fs::symlink_metadata(self.root.join(control::PATH));
+        let metadata = metadata.map_err(|error| self.unreadable(control::PATH, &error))?;
+        let (mode, size) = (metadata.mode() & 0o7777, metadata.len());
+        Ok(Found { path: control::PATH.to_owned(), mode, size })
+    }
+
+    /// The system identifier of `pg_control`.
+    pub(super) fn system_identifier(&self) -> Result<u64> {
+        let mut bytes = [0; 8];
+        let read = self.open(control::PATH).and_then(|file| file.read_exact_at(&mut bytes, 0));
+        read.map_err(|error| self.unreadable(control::PATH, &error))?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    /// Links are not followed: what lies in the directory belongs to the server's user, and root may read.
+    fn open(&self, path: &str) -> io::Result<File> {
+        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+        OpenOptions::new().read(true).custom_flags(no_follow).open(self.root.join(path))
+    }
+
+    fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
+        let place = self.root.join(path);
+        let failure =
+            Failure::new(text::backup::TAKE_UNREADABLE.with("path", place.display())).because(error);
+        match error.kind() {
+            ErrorKind::PermissionDenied => failure.mended_by(text::backup::TAKE_UNREADABLE_MEND),
+            _ => failure,
+        }
+    }
+}
+
+impl Contents for DataDirectory {
+    fn read(&self, part: &Part, into: &mut [u8]) -> Result<bool> {
+        let failed = |error: &io::Error| self.unreadable(&part.path, error);
+        let file = match self.open(&part.path) {
+            Ok(file) => file,
+            // A link in the place of a file is not the file that was found.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(failed(&error)),
+        };
+        if *part.path == *control::PATH {
+            let whole = control::read(&file, into).map_err(|error| failed(&error))?;
+            return if whole { Ok(true) } else { Err(Failure::new(text::backup::TAKE_CONTROL_TORN)) };
+        }
+        let at = u64::from(part.extent) * EXTENT_BYTES;
+        let read = read_at(&file, into, at).map_err(|error| failed(&error))?;
+        // It was truncated meanwhile, and the WAL knows.
+        into[read..].fill(0);
+        Ok(true)
+    }
+
+    fn again(&self, part: &Part, number: usize, into: &mut [u8]) -> bool {
+        let at = u64::from(part.extent) * EXTENT_BYTES + (number * BLOCK) as u64;
+        let mut block = [0; BLOCK];
+        let Some(block) = block.get_mut(..into.len()) else { return false };
+        let read = self.open(&part.path).and_then(|file| file.read_exact_at(block, at));
+        if read.is_ok() {
+            into.copy_from_slice(block);
+        }
+        read.is_ok()
+    }
+}
+
+/// Reads until the buffer is full or the file ends; returns how much.
+fn read_at(file: &File, mut into: &mut [u8], mut at: u64) -> io::Result<usize> {
+    let wanted = into.len();
+    while !into.is_empty() {
+        match file.read_at(into, at) {
+            Ok(0) => break,
+            Ok(read) => {
+                into = &mut into[read..];
+                at += read as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(wanted - into.len())
+}

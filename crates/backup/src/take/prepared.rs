@@ -1,0 +1,111 @@
+//! Before a backup: its name, its claim, and the maps that it compares with.
+
+use std::collections::HashSet;
+
+use obyra_evidence::{Failure, text};
+
+use super::Request;
+use super::interrupted;
+use super::parents::{Layer, Parents};
+use super::repack::Repacking;
+use crate::Result;
+use crate::repository::Repository;
+use crate::repository::catalogue::{self, Manifest};
+use crate::repository::claims::{self, Claim, Note};
+use crate::repository::layout::{BackupId, ClusterId};
+use crate::repository::manifest::Header;
+
+/// A backup that may begin.
+pub(super) struct Prepared {
+    pub(super) claim: Claim,
+    /// The last complete backup, if this one compares with it.
+    pub(super) parent: Option<Header>,
+    /// Interrupted backups whose packs are taken over.
+    pub(super) resumed: Vec<BackupId>,
+    pub(super) parents: Parents,
+}
+
+impl Prepared {
+    /// Claims a name, and holds the backups whose maps are of use.
+    pub(super) async fn of(
+        repository: &Repository,
+        cluster: ClusterId,
+        request: &Request,
+    ) -> Result<Prepared> {
+        let backup = BackupId::new(request.now, random()?);
+        let note = Note {
+            environment: request.environment.clone(),
+            host: request.host.clone(),
+            pid: request.pid,
+            program: request.program.clone(),
+            started: request.now,
+            uses: Vec::new(),
+        };
+        let mut claim = Claim::begin(repository, cluster, &backup, note).await?;
+        let mut layers = Vec::new();
+        let (mut parent, mut resumed, mut missing) = (None, Vec::new(), HashSet::new());
+        if !request.options.full {
+            let manifest = newest(repository, cluster, &mut claim).await?;
+            let after = manifest.as_ref().map(|manifest| &manifest.header.id);
+            for id in interrupted_after(repository, cluster, after).await? {
+                if claim.hold(std::slice::from_ref(&id)).await?.is_empty() {
+                    continue;
+                }
+                // What cannot be read of it is as if it had not arrived.
+                if let Ok(layer) = interrupted::layer(repository, cluster, &id).await {
+                    layers.push(layer);
+                    resumed.push(id);
+                }
+            }
+            if let Some(manifest) = manifest {
+                missing.extend(manifest.named().missing(repository, cluster).await?);
+                parent = Some(manifest.header.clone());
+                layers.push(Layer::of(manifest));
+            }
+        }
+        let parents = Parents::new(repository, cluster, layers, &missing);
+        Ok(Prepared { claim, parent, resumed, parents })
+    }
+
+    /// How many bytes may be stored again for their age alone.
+    pub(super) fn refreshable(&self, policy: &Repacking) -> u64 {
+        let bytes = self.parent.as_ref().map_or(0, |parent| parent.totals.bytes);
+        bytes / 1000 * u64::from(policy.refreshed_per_mille)
+    }
+}
+
+/// The newest backup that can be held and whose manifest can be read.
+async fn newest(
+    repository: &Repository,
+    cluster: ClusterId,
+    claim: &mut Claim,
+) -> Result<Option<Manifest>> {
+    for (id, _) in catalogue::ids(repository, cluster).await?.into_iter().rev() {
+        if claim.hold(std::slice::from_ref(&id)).await?.is_empty() {
+            continue;
+        }
+        if let Ok(Some(manifest)) = Manifest::find(repository, cluster, &id).await {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+/// Backups that were interrupted after the last complete one, the newest first.
+async fn interrupted_after(
+    repository: &Repository,
+    cluster: ClusterId,
+    after: Option<&BackupId>,
+) -> Result<Vec<BackupId>> {
+    let interrupted = claims::interrupted(repository, cluster).await?;
+    let ids = interrupted.into_iter().map(|claim| claim.backup);
+    let mut ids: Vec<BackupId> = ids.filter(|id| after.is_none_or(|after| id > after)).collect();
+    ids.sort_by(|a, b| b.cmp(a));
+    Ok(ids)
+}
+
+fn random() -> Result<u16> {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
+    Ok(u16::from_le_bytes(bytes))
+}
