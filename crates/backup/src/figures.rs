@@ -66,6 +66,17 @@ pub async fn take(transaction: &Client) -> Result<Vec<TableFigures>> {
     Ok(figures)
 }
 
+/// The same of some tables, named as in SQL.
+pub async fn take_of(transaction: &Client, tables: &[String]) -> Result<Vec<TableFigures>> {
+    let failed = |error| sql_failure(text::backup::FIGURES.message(), &error);
+    transaction.batch_execute(SETTINGS).await.map_err(failed)?;
+    let mut figures = Vec::with_capacity(tables.len());
+    for table in tables {
+        figures.push(of_table(transaction, table.clone()).await?);
+    }
+    Ok(figures)
+}
+
 async fn of_table(transaction: &Client, table: String) -> Result<TableFigures> {
     let sql = format!(
         "SELECT count(*), coalesce(sum(hashtextextended((\"obyra-db row\".*)::text, 0)::numeric), 0)::text \

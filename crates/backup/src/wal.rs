@@ -20,6 +20,7 @@ mod tail;
 pub use archive::{Archive, Put};
 pub use during::{BackupWal, ProvenWal, ReservedWal, prove};
 pub use event::{ArchiveEvent, Lag};
+pub(crate) use fetch::unfinished;
 pub use fetch::{Fetched, fetch, fetch_exit_code};
 pub use index::{Chain, Hole, Index, Stretch, TimelineIndex, lineage};
 pub use name::{Part, WalObject, folder};

@@ -298,6 +298,7 @@ async fn a_restored_folder_recovers_under_any_server() {
         manifest,
         place,
         threads: 2,
+        databases: None,
     };
     restore.run(&Quiet).await.unwrap();
     let password = live.cluster.admin().password().unwrap().clone();

@@ -83,6 +83,7 @@ impl Scene {
             place,
             small: vec![SmallFile { path: "backup_label".to_owned(), contents: "START\n".to_owned() }],
             threads: 2,
+            databases: None,
         };
         restore.run(progress).await
     }
@@ -428,6 +429,7 @@ async fn a_manifest_that_lies_about_its_packs_harms_nothing() {
         place,
         small: Vec::new(),
         threads: 2,
+        databases: None,
     };
     assert!(restore.run(&Quiet).await.is_err());
     assert!(!scene.target().join("global/pg_control").exists());

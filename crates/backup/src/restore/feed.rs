@@ -20,7 +20,7 @@ use super::place::failed;
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::layout::ClusterId;
-use crate::wal::Archive;
+use crate::wal::{self, Archive};
 
 /// Segments that are laid down before they are asked for.
 const AHEAD: u64 = 4;
@@ -157,12 +157,7 @@ impl Feed {
             return Ok(Some(bytes.to_vec()));
         }
         let WalFileName::Segment(segment) = file else { return Ok(None) };
-        let mut bytes = self.archive.get_parts(segment, self.size).await?.to_vec();
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        bytes.resize(self.size.bytes() as usize, 0);
-        Ok(Some(bytes))
+        wal::unfinished(&self.archive, segment, self.size).await
     }
 
     fn answer(&self, name: &str, found: Option<&[u8]>) -> Result<()> {

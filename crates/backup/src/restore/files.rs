@@ -10,7 +10,7 @@ pub(super) mod skeleton;
 mod window;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -61,6 +61,9 @@ pub struct Restore {
     pub small: Vec<SmallFile>,
     /// Threads that open and verify blocks.
     pub threads: usize,
+    /// The databases whose files are written, by their oids; all, if absent. The files of the others have
+    /// their size, and nothing but zeros.
+    pub databases: Option<BTreeSet<u32>>,
 }
 
 /// What a restore wrote.
@@ -162,7 +165,7 @@ impl Shared {
         flushes: finish::Flushes,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let ranges = window::cut(&self.restore.manifest);
+        let ranges = window::cut(&self.restore.manifest, self.restore.databases.as_ref());
         let windows = stream::iter(ranges).map(|range| {
             let (shared, flushes) = (self.clone(), flushes.clone());
             async move { Window::prepare(shared, range, flushes).await }

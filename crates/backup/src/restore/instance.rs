@@ -1,6 +1,7 @@
 //! A temporary server on a restored and recovered copy of a cluster: for drills, and for bringing back one
 //! table or one database.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ pub struct Stage<'a> {
     pub superuser: &'a str,
     /// Threads that restore.
     pub threads: usize,
+    /// The databases whose files are needed, by their oids; all, if absent. The files of the others are
+    /// holes.
+    pub databases: Option<&'a BTreeSet<u32>>,
 }
 
 /// A temporary server. Ends with this value, and takes its files along.
@@ -117,6 +121,7 @@ impl Stage<'_> {
             manifest: manifest.clone(),
             place,
             threads: self.threads,
+            databases: self.databases.cloned(),
         };
         restore.run(progress).await
     }

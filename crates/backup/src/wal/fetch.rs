@@ -108,7 +108,7 @@ async fn ahead(archive: &Archive, segment: SegmentName, size: WalSegmentSize, sp
 }
 
 /// A segment of which there are parts only, with zeros behind them; `None` if there is none.
-async fn unfinished(
+pub(crate) async fn unfinished(
     archive: &Archive,
     segment: SegmentName,
     any_size: WalSegmentSize,

@@ -44,6 +44,7 @@ pub fn header(cluster: ClusterId, random: u16) -> Header {
         tablespace_map: None,
         tablespaces: Vec::new(),
         damaged: Vec::new(),
+        damaged_more: 0,
         server_complaint: None,
         totals: Totals::default(),
     }

@@ -140,6 +140,7 @@ impl Live {
             scratch: None,
             superuser: "postgres",
             threads: 2,
+            databases: None,
         }
     }
 

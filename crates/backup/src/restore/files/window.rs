@@ -1,6 +1,6 @@
 //! A window: some extents of some files, what of them is missing on the disk, and in which frames it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -30,15 +30,20 @@ const READ: usize = 32 * BLOCK;
 /// Extents of files: the file's position in the manifest, and the first and last extent.
 pub(super) type Cut = Vec<(usize, std::ops::Range<usize>)>;
 
-/// Cuts all files into windows.
-pub(super) fn cut(manifest: &Manifest) -> Vec<Cut> {
+/// Cuts all files into windows; of the databases that are not wanted, the files without their extents.
+pub(super) fn cut(manifest: &Manifest, databases: Option<&BTreeSet<u32>>) -> Vec<Cut> {
+    let is_wanted = |path: &str| match (databases, database_of(path)) {
+        (Some(databases), Some(oid)) => databases.contains(&oid),
+        _ => true,
+    };
     let mut windows = Vec::new();
     let mut window: Cut = Vec::new();
     let mut extents = 0;
     for (at, file) in manifest.files.iter().enumerate().filter(|(_, file)| file.path != control::PATH) {
+        let all = if is_wanted(&file.path) { file.extents.len() } else { 0 };
         let mut from = 0;
         loop {
-            let to = file.extents.len().min(from + EXTENTS - extents);
+            let to = all.min(from + EXTENTS - extents);
             window.push((at, from..to));
             extents += to - from;
             from = to;
@@ -46,7 +51,7 @@ pub(super) fn cut(manifest: &Manifest) -> Vec<Cut> {
                 windows.push(std::mem::take(&mut window));
                 extents = 0;
             }
-            if from == file.extents.len() {
+            if from == all {
                 break;
             }
         }
@@ -55,6 +60,17 @@ pub(super) fn cut(manifest: &Manifest) -> Vec<Cut> {
         windows.push(window);
     }
     windows
+}
+
+/// The database whose relation a file is part of. Its version and its map of catalogues belong to whoever
+/// connects, and are no relation.
+fn database_of(path: &str) -> Option<u32> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let (oid, name) = match parts[..] {
+        ["base", oid, name] | ["pg_tblspc", _, _, oid, name] => (oid, name),
+        _ => return None,
+    };
+    name.starts_with(|first: char| first.is_ascii_digit()).then(|| oid.parse().ok())?
 }
 
 /// A window that is being written.
@@ -296,6 +312,15 @@ mod tests {
     use super::*;
     use crate::repository::layout::PackId;
     use crate::repository::map::{Kept, ZEROS};
+
+    #[test]
+    fn relations_belong_to_databases() {
+        assert_eq!(database_of("base/16390/2619_fsm"), Some(16_390));
+        assert_eq!(database_of("pg_tblspc/16500/PG_16_202307071/16390/16600.1"), Some(16_390));
+        for other in ["base/16390/pg_filenode.map", "base/16390/PG_VERSION", "global/1262", "pg_xact/0000"] {
+            assert_eq!(database_of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn only_what_is_not_right_is_wanted() {

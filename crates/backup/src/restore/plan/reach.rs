@@ -92,8 +92,11 @@ pub(super) fn notes(
     span: &Span,
 ) -> Vec<Message> {
     let mut notes = Vec::new();
-    if !backup.damaged.is_empty() {
-        notes.push(text::backup::RESTORE_DAMAGED_BLOCKS.with("count", backup.damaged.len()));
+    if !backup.damaged.is_empty() || backup.damaged_more > 0 {
+        notes.push(
+            text::backup::RESTORE_DAMAGED_BLOCKS
+                .with("count", backup.damaged.len() as u64 + backup.damaged_more),
+        );
     }
     if matches!(wish.target, Target::Time(_)) && span.newest().is_none() {
         notes.push(text::backup::RESTORE_END_UNKNOWN.with("position", span.to));

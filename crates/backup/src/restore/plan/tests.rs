@@ -88,6 +88,7 @@ fn backup(name: &str, timeline: u32, positions: &str, stopped: Timestamp) -> Hea
         tablespace_map: None,
         tablespaces: Vec::new(),
         damaged: Vec::new(),
+        damaged_more: 0,
         server_complaint: None,
         totals: Totals { files: 10, bytes: 1 << 30, ..Totals::default() },
     }
