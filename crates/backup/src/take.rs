@@ -14,6 +14,7 @@ mod outcome;
 mod parents;
 mod pipeline;
 mod prepared;
+mod protocol;
 mod repack;
 mod server;
 mod stage;
@@ -38,6 +39,7 @@ use local::Local;
 use outcome::Outcome;
 use pipeline::Shared;
 use prepared::Prepared;
+use protocol::Protocol;
 use server::Server;
 use stage::{Ended, Stage};
 
@@ -46,6 +48,11 @@ pub use repack::{Reason, Repacking, Spread, repack};
 /// Where the cluster's files are read.
 #[derive(Clone, Debug)]
 pub enum From {
+    /// Over the replication protocol, from a primary or a standby.
+    Protocol {
+        /// The cluster's server.
+        target: Conninfo,
+    },
     /// From the data directory, by a program that runs on the database host and may read it.
     Local {
         /// The cluster's server.
@@ -180,11 +187,13 @@ pub async fn run(
 /// A source that was reached.
 enum Connected {
     Local(Local),
+    Protocol(Box<Protocol>),
 }
 
 impl Connected {
     async fn to(from: &From) -> Result<Connected> {
         match from {
+            From::Protocol { target } => Ok(Connected::Protocol(Box::new(Protocol::connect(target).await?))),
             From::Local { target, data_directory } => {
                 Local::connect(target, data_directory.as_deref()).await.map(Connected::Local)
             }
@@ -194,12 +203,14 @@ impl Connected {
     fn server(&self) -> Server {
         match self {
             Connected::Local(local) => local.server,
+            Connected::Protocol(protocol) => protocol.server,
         }
     }
 
     async fn take(self, stage: &Stage<'_>) -> Result<(Arc<Shared>, Ended)> {
         match self {
             Connected::Local(local) => local.take(stage).await,
+            Connected::Protocol(protocol) => protocol.take(stage).await,
         }
     }
 }

@@ -183,10 +183,7 @@ impl Packs {
     }
 
     /// All, in the manifest's order; `parents` know those that this backup has not put.
-    pub(super) fn entries<'a>(
-        &'a self,
-        parents: &'a Parents,
-    ) -> impl Iterator<Item = Result<&'a PackEntry>> {
+    pub(super) fn entries<'a>(&'a self, parents: &'a Parents) -> impl Iterator<Item = Result<&'a PackEntry>> {
         self.ids.iter().map(|id| {
             let entry = self.put.get(id).or_else(|| parents.pack(id));
             let object = || format!("{}/{:08}", id.backup, id.sequence);

@@ -74,7 +74,8 @@ mod tests {
         ] {
             assert!(is_left_out(out), "{out}");
         }
-        for kept in ["PG_VERSION", "postgresql.auto.conf", "base/5/16384", "base/5/backup_label", "pg_xact/0000"]
+        for kept in
+            ["PG_VERSION", "postgresql.auto.conf", "base/5/16384", "base/5/backup_label", "pg_xact/0000"]
         {
             assert!(!is_left_out(kept), "{kept}");
         }
@@ -84,7 +85,8 @@ mod tests {
 
     #[test]
     fn of_unlogged_relations_only_the_init_fork_is_kept() {
-        let files = ["base/5/1", "base/5/1_init", "base/5/1_fsm", "base/5/1.1", "base/5/2", "base/5/PG_VERSION"];
+        let files =
+            ["base/5/1", "base/5/1_init", "base/5/1_fsm", "base/5/1.1", "base/5/2", "base/5/PG_VERSION"];
         let unlogged = Unlogged::among(files.into_iter());
         let kept: Vec<_> = files.into_iter().filter(|path| !unlogged.leaves_out(path)).collect();
         assert_eq!(kept, ["base/5/1_init", "base/5/2", "base/5/PG_VERSION"]);

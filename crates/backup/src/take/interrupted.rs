@@ -42,11 +42,7 @@ pub(super) async fn layer(repository: &Repository, cluster: ClusterId, backup: &
 }
 
 /// The pieces of a map frame, in the order in which its directory names them.
-async fn pieces(
-    reader: &FrameReader,
-    pack: &PackEntry,
-    map: &Entry,
-) -> Result<Vec<(String, u32, PieceAt)>> {
+async fn pieces(reader: &FrameReader, pack: &PackEntry, map: &Entry) -> Result<Vec<(String, u32, PieceAt)>> {
     let frame = reader.frame(Kind::Map, pack, map.at).await?;
     let mut found = Vec::with_capacity(map.about.len());
     let mut offset = 0;

@@ -75,11 +75,7 @@ impl Prepared {
 }
 
 /// The newest backup that can be held and whose manifest can be read.
-async fn newest(
-    repository: &Repository,
-    cluster: ClusterId,
-    claim: &mut Claim,
-) -> Result<Option<Manifest>> {
+async fn newest(repository: &Repository, cluster: ClusterId, claim: &mut Claim) -> Result<Option<Manifest>> {
     for (id, _) in catalogue::ids(repository, cluster).await?.into_iter().rev() {
         if claim.hold(std::slice::from_ref(&id)).await?.is_empty() {
             continue;

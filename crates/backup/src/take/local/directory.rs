@@ -84,7 +84,8 @@ impl DataDirectory {
         if is_left_out(&path) {
         } else if kind.is_dir() {
             let of_tablespace = path.starts_with("pg_tblspc/") && path.matches('/').count() == 2;
-            if of_tablespace && !path.rsplit('/').next().is_some_and(|name| name.starts_with(&self.of_version))
+            if of_tablespace
+                && !path.rsplit('/').next().is_some_and(|name| name.starts_with(&self.of_version))
             {
                 // Another version's, which shares the place.
             } else {

@@ -22,7 +22,8 @@ pub(super) struct Stopped {
 
 impl BackupSession {
     pub(super) async fn connect(target: &Conninfo) -> Result<BackupSession> {
-        let session = Session::connect(target, Limits { lock_timeout: None, statement_timeout: None }).await?;
+        let session =
+            Session::connect(target, Limits { lock_timeout: None, statement_timeout: None }).await?;
         // It says nothing for hours while files are read. And where we are gone, the server shall notice
         // even while it waits for the checkpoint.
         let patient = "SET idle_session_timeout = 0; SET client_connection_check_interval = '5s'";
@@ -39,9 +40,8 @@ impl BackupSession {
     pub(super) async fn data_directory(&self) -> Result<String> {
         let row = self.0.query_one("SELECT current_setting('data_directory')", &[]).await;
         let what = || text::backup::TAKE_DATA_DIRECTORY.message();
-        row.map(|row| row.get(0)).map_err(|error| {
-            sql_failure(what(), &error).mended_by(text::backup::TAKE_DATA_DIRECTORY_MEND)
-        })
+        row.map(|row| row.get(0))
+            .map_err(|error| sql_failure(what(), &error).mended_by(text::backup::TAKE_DATA_DIRECTORY_MEND))
     }
 
     /// Begins; returns when the checkpoint is written. WAL from the returned position on belongs to the
