@@ -1,0 +1,242 @@
+//! A store that fails, is slow, or does the work and then says that it failed: nothing is acknowledged that
+//! it does not have, and nothing is lost.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use obyra_backup::repository::Repository;
+use obyra_backup::repository::keys::Unlock;
+use obyra_backup::repository::store::Store;
+use obyra_backup::wal::{Archive, ArchiveEvent, ReceiveOptions};
+use obyra_postgres::wal::TimelineId;
+use obyra_postgres::{Limits, Session};
+use tempfile::TempDir;
+
+use super::receiver::{Receiver, SLOT};
+use super::server::{Server, Setup};
+use super::streams::load;
+use super::{ask, compare, eventually, lsn, mib, wait_until};
+
+/// What the store does with what is put.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    /// Fails.
+    Failing,
+    /// Fails, is slow, or fails after it has done the work, by turns.
+    Moody,
+}
+
+#[derive(Debug)]
+struct Faulty {
+    objects: LocalFileSystem,
+    mood: AtomicU8,
+    puts: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Faulty {
+    fn set(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::SeqCst);
+    }
+
+    fn fail(&self) -> object_store::Error {
+        self.failed.fetch_add(1, Ordering::SeqCst);
+        object_store::Error::Generic { store: "faulty", source: "500 Internal Server Error".into() }
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let nth = self.puts.fetch_add(1, Ordering::SeqCst);
+        match self.mood.load(Ordering::SeqCst) {
+            mood if mood == Mood::Failing as u8 => return Err(self.fail()),
+            mood if mood == Mood::Moody as u8 => match nth % 5 {
+                0 => return Err(self.fail()),
+                1 => tokio::time::sleep(Duration::from_millis(30)).await,
+                2 => {
+                    self.objects.put_opts(path, payload, options).await?;
+                    return Err(self.fail());
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        self.objects.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.objects.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.objects.get_opts(path, options).await
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        self.objects.get_ranges(path, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        // What nobody needs any more may stay: nothing depends on its going.
+        if self.mood.load(Ordering::SeqCst) == Mood::Well as u8 {
+            return self.objects.delete_stream(paths);
+        }
+        let failure = self.fail();
+        futures_util::stream::once(async move { Err(failure) }).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
+}
+
+async fn faulty(server: &Server) -> (TempDir, Arc<Faulty>, Archive) {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+    let faulty = Arc::new(Faulty {
+        objects,
+        mood: AtomicU8::new(Mood::Well as u8),
+        puts: AtomicU64::default(),
+        failed: AtomicU64::default(),
+    });
+    let store = Store::of(faulty.clone(), "", "faulty://");
+    let repository = Repository::open_or_create(store, &Unlock::generate()).await.unwrap();
+    let archive = Archive::new(&repository, server.cluster());
+    (folder, faulty, archive)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_until_the_store_has_it() {
+    let server = Server::start_new(Setup { settings: &["wal_keep_size=1GB"], ..Setup::default() }).await;
+    let (_folder, store, archive) = faulty(&server).await;
+    let session = server.session().await;
+    session.batch_execute("CREATE TABLE t (i int)").await.unwrap();
+    session.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{SLOT}'")).await.unwrap();
+    session.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let mut options = ReceiveOptions::new(SLOT);
+    // What goes out at once does so because the server waits.
+    options.part_every = Duration::from_secs(3600);
+    options.retained_bytes_max = 1 << 20;
+    let receiver = Receiver::start_with(&archive, &server.admin(), options);
+    let synchronous =
+        |e: &ArchiveEvent| matches!(e, ArchiveEvent::Connected { synchronous: true, .. }).then_some(());
+    receiver.heard("commits wait for it", synchronous).await;
+    session.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+    wait_until(&session, "SELECT sync_state = 'sync' FROM pg_stat_replication").await;
+
+    store.set(Mood::Failing);
+    let committing = tokio::spawn({
+        let target = server.admin();
+        async move {
+            let session = Session::connect(&target, Limits::default()).await.unwrap();
+            session.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+        }
+    });
+    let failing = |e: &ArchiveEvent| matches!(e, ArchiveEvent::StoreFailing { .. }).then_some(());
+    receiver.heard("the store fails", failing).await;
+    let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_until(&session, waits).await;
+    // It was sent, and tried again and again; nothing of it is called durable.
+    let tries = store.failed.load(Ordering::SeqCst);
+    eventually("it is tried again", async || (store.failed.load(Ordering::SeqCst) > tries + 2).then_some(()))
+        .await;
+    assert_eq!(ask(&session, waits).await, "true");
+    assert!(!committing.is_finished());
+    wait_until(&session, "SELECT sent_lsn > flush_lsn FROM pg_stat_replication").await;
+    // The server is told that we live meanwhile, and somebody that its disk fills.
+    session.batch_execute("SET synchronous_commit = off").await.unwrap();
+    let filler = "INSERT INTO t SELECT generate_series(1, 100000)";
+    session.batch_execute(filler).await.unwrap();
+    let retained = |e: &ArchiveEvent| matches!(e, ArchiveEvent::Retained { .. }).then_some(());
+    receiver.heard("the server keeps much", retained).await;
+
+    store.set(Mood::Well);
+    committing.await.unwrap();
+    let back = |e: &ArchiveEvent| matches!(e, ArchiveEvent::StoreBack { .. }).then_some(());
+    receiver.heard("the store is back", back).await;
+    receiver.stop().await;
+    assert!(compare(&archive, &server, TimelineId::FIRST, mib(1)).await >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moody_store_ends_up_with_everything() {
+    let server = Server::start_new(Setup { settings: &["wal_keep_size=1GB"], ..Setup::default() }).await;
+    let (_folder, store, archive) = faulty(&server).await;
+    let session = server.session().await;
+    store.set(Mood::Moody);
+    let receiver = Receiver::start(&archive, &server.admin());
+    receiver.heard("it streams", |e| matches!(e, ArchiveEvent::Connected { .. }).then_some(())).await;
+    load(&server, 20).await;
+    let tail = lsn(&session, "pg_current_wal_flush_lsn()").await;
+    receiver.has(tail).await;
+    assert!(store.failed.load(Ordering::SeqCst) > 10);
+    store.set(Mood::Well);
+    receiver.stop().await;
+    // The next one tidies what could not be deleted.
+    let receiver = Receiver::start(&archive, &server.admin());
+    receiver.heard("it streams", |e| matches!(e, ArchiveEvent::Connected { .. }).then_some(())).await;
+    receiver.stop().await;
+    let index = archive.index(mib(1)).await.unwrap();
+    let of = &index.timelines()[&TimelineId::FIRST];
+    assert_eq!((of.stretches.len(), of.needless.len()), (1, 0));
+    assert!(compare(&archive, &server, TimelineId::FIRST, mib(1)).await >= 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_stopped_does_not_wait_for_a_store_that_is_away() {
+    let server = Server::start_new(Setup::default()).await;
+    let (_folder, store, archive) = faulty(&server).await;
+    let receiver = Receiver::start(&archive, &server.admin());
+    receiver.heard("it streams", |e| matches!(e, ArchiveEvent::Connected { .. }).then_some(())).await;
+    store.set(Mood::Failing);
+    load(&server, 1).await;
+    let failing = |e: &ArchiveEvent| matches!(e, ArchiveEvent::StoreFailing { .. }).then_some(());
+    receiver.heard("the store fails", failing).await;
+    receiver.stop().await;
+    // The server still has what the archive does not.
+    let session = server.session().await;
+    wait_until(&session, "SELECT NOT active FROM pg_replication_slots").await;
+    let end = archive.index(mib(1)).await.unwrap().end(TimelineId::FIRST);
+    let kept = lsn(&session, "SELECT restart_lsn FROM pg_replication_slots").await;
+    assert!(end.is_none_or(|end| kept.segment_start(mib(1)) <= end));
+}
