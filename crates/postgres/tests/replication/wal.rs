@@ -32,7 +32,8 @@ fn flushed(position: Lsn) -> StandbyStatus {
 #[tokio::test]
 async fn what_is_received_is_what_the_server_has() {
     for major in MAJORS_FOR_TESTS {
-        received(&cluster(major, &[]).await).await;
+        // In a task of its own, as a receiver beside other work is.
+        tokio::spawn(async move { received(&cluster(major, &[]).await).await }).await.unwrap();
     }
 }
 
