@@ -29,7 +29,7 @@ pub use self::apply::{Applied, Planned, apply};
 pub use self::check::{Bench, Check, Checked, Start, Verdict, check};
 use self::errors::Caught;
 pub use self::export::{Export, Exported};
-pub use self::files::{Helper, found};
+pub use self::files::{Helper, folder, found};
 pub use self::plan::{Action, Observed, Plan, Step, observe, plan};
 pub use self::prove::Ground;
 use self::prove::Guard;

@@ -318,6 +318,9 @@ pub enum Migrate {
         after_help = "Refused (3) where the schema is another.\n\nExamples:\n  obyra-db migrate stamp staging 3f2a91c0d1e2\n  obyra-db migrate stamp production head --yes"
     )]
     Stamp(crate::commands::stamp::Stamp),
+    /// The alterations that the application runs at every start
+    #[command(subcommand)]
+    Runtime(crate::commands::runtime::Runtime),
 }
 
 /// Verbs of `seed`.
@@ -341,7 +344,7 @@ pub enum Evidence {
     List {
         /// Only this environment
         environment: Option<String>,
-        /// Only subjects that begin so: access, migrate, seed, gate, or check, which is left out otherwise
+        /// Only subjects that begin so: access, migrate, seed, gate, runtime, or check, which is left out otherwise
         #[arg(long)]
         subject: Option<String>,
         /// At most so many, the newest

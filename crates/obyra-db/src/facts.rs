@@ -3,6 +3,7 @@
 
 mod database;
 mod deployment;
+mod runtime;
 mod source;
 
 use obyra_continuity::{Fact, Facts, LineId, observe as runbook_observe, plan as runbook_plan};
@@ -13,7 +14,7 @@ use crate::commands::converge::Planned;
 use crate::environment::Opened;
 
 /// Lines whose capability is not built, whatever the environment declares.
-const NOT_BUILT: [LineId; 3] = [LineId::Backups, LineId::Monitoring, LineId::RuntimeHelpers];
+const NOT_BUILT: [LineId; 2] = [LineId::Backups, LineId::Monitoring];
 
 /// Lines that the strategy asks of some environments only.
 const NOT_EVERYWHERE: [LineId; 7] = [
@@ -60,6 +61,7 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
         tell(line, fact);
     }
     tell(LineId::NoCreateAll, source::no_create_all(opened));
+    tell(LineId::RuntimeHelpers, runtime::helpers(opened));
     let document =
         runbook_observe::document(&opened.strategy.folder.join(&opened.environment.runbook.document));
     for (line, fact) in runbook_plan::facts(&opened.environment.runbook, &document) {

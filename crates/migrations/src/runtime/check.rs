@@ -95,6 +95,8 @@ pub struct Check {
     pub findings: Vec<Finding>,
     /// Alembic's head, on which they were tried, if there is one.
     pub head: Option<String>,
+    /// Why they were not tried: the head could not be reached.
+    pub unreached: Option<String>,
     /// What identifies the content of the files.
     pub digest: String,
     /// How many files there are.
@@ -113,6 +115,16 @@ impl Check {
     /// Whether anything was found that must be mended.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The checksums of the SQL files whose statements are all proven, by whichever means.
+    pub fn proven_files(&self, helper: &Helper) -> Vec<String> {
+        let proven = helper.files().iter().filter(|entry| {
+            let own = self.statements.iter().filter(|each| each.place.file == entry.path());
+            let mut own = own.peekable();
+            entry.is_sql() && own.peek().is_some() && own.all(|each| each.verdict.is_proven())
+        });
+        proven.map(|entry| entry.checksum()).collect()
     }
 
     /// Whether every statement is proven.

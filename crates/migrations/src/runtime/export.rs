@@ -46,7 +46,7 @@ impl Export {
         (policy, project): (&Policy, &Path),
         to: Option<&Path>,
     ) -> Export {
-        let folder = to.map_or_else(|| super::files::default_folder(policy, project), Path::to_owned);
+        let folder = to.map_or_else(|| super::files::folder(policy, project), Path::to_owned);
         let (proven, left_out) = proven(check, ground);
         let width = proven.len().to_string().len().max(3);
         let files = proven.iter().enumerate().map(|(index, (checked, guarded))| {

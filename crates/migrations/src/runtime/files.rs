@@ -92,6 +92,10 @@ impl Entry {
         &self.path
     }
 
+    pub(super) fn is_sql(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension == "sql")
+    }
+
     pub(super) fn source(&self) -> std::result::Result<&Source, &Unread> {
         self.source.as_ref()
     }
@@ -120,7 +124,7 @@ pub fn found(policy: &Policy, project: &Path) -> Vec<PathBuf> {
     }
     let tree = scan::python_files(project);
     let mut found: Vec<PathBuf> = tree.into_iter().filter(|file| file.ends_with(HELPER)).collect();
-    let folder = default_folder(policy, project);
+    let folder = folder(policy, project);
     let mut files = Vec::new();
     if folder.is_dir() && walk(&folder, &mut files).is_ok() && !files.is_empty() {
         found.push(folder);
@@ -128,8 +132,8 @@ pub fn found(policy: &Policy, project: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Where exported files go.
-pub(super) fn default_folder(policy: &Policy, project: &Path) -> PathBuf {
+/// Where exported files go, and where they are applied from.
+pub fn folder(policy: &Policy, project: &Path) -> PathBuf {
     match &policy.runtime {
         Some(path) if path.extension().is_none() => project.join(path),
         _ => policy.directory_in(project).join(FOLDER),
@@ -175,7 +179,7 @@ pub(super) fn read(entry: &Entry) -> Reading {
             return error(Place { file: entry.path.clone(), line: 1, column: 1 }, message, mend);
         }
     };
-    if entry.path.extension().is_some_and(|extension| extension == "py") {
+    if !entry.is_sql() {
         return python::read(source);
     }
     if let Some(at) = source.foreign_byte {

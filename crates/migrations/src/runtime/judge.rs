@@ -60,8 +60,12 @@ pub(super) fn judge(helper: &Helper, reading: Reading, proofs: Vec<Proof>, trial
     let unknown = findings.iter().filter(|finding| open.contains(&finding.message.code())).count();
     Check {
         findings,
-        head: match trial.stands {
-            Stands::Head(head) => Some(head),
+        head: match &trial.stands {
+            Stands::Head(head) => Some(head.clone()),
+            _ => None,
+        },
+        unreached: match trial.stands {
+            Stands::Unreached(why) => Some(why),
             _ => None,
         },
         digest: helper.digest(),

@@ -150,6 +150,10 @@ pub fn plan(
 ) -> Result<Plan> {
     let mut steps = Vec::new();
     for (entry, answer) in helper.files().iter().zip(&observed.files) {
+        if !entry.is_sql() {
+            return Err(Failure::usage(text::runtime::APPLY_PYTHON.with("path", entry.path().display()))
+                .mended_by(text::runtime::MEND_EXPORT));
+        }
         let reading = files::read(entry);
         if let Some(finding) = reading.findings.first() {
             let failure = Failure::usage(finding.message.clone());

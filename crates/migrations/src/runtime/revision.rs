@@ -54,6 +54,11 @@ pub fn draft(
     (policy, project): (&Policy, &Path),
     (message, date): (&str, &str),
 ) -> Result<Draft> {
+    if let Some(why) = &check.unreached {
+        return Err(
+            Failure::refused(text::runtime::UNRUN.with("why", why)).mended_by(text::runtime::MEND_UNRUN)
+        );
+    }
     let (proven, left_out) = proven(check, ground);
     if proven.is_empty() {
         return Err(

@@ -91,7 +91,7 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
 }
 
 /// The project's folder as the user stands to it, so that an annotation finds its file.
-fn project(folder: &Path) -> PathBuf {
+pub fn project(folder: &Path) -> PathBuf {
     let here = std::env::current_dir().ok();
     let below = here.and_then(|here| folder.strip_prefix(here).ok().map(Path::to_owned));
     below.map_or_else(|| folder.to_owned(), |below| Path::new(".").join(below))

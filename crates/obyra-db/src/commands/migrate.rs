@@ -8,7 +8,7 @@ use obyra_migrations::{Converge, Deployed, Deployment, Observed, Plan, PythonEnv
 use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 
 use crate::cli::{Consent, Migrate};
-use crate::commands::{baseline, converge, deployed, gate, scan, stamp};
+use crate::commands::{baseline, converge, deployed, gate, runtime, scan, stamp};
 use crate::confirm::confirm;
 use crate::environment::{LOCK_WAIT, Opened, Told};
 use crate::invocation::Invocation;
@@ -40,6 +40,7 @@ pub async fn migrate(invocation: &mut Invocation, verb: &Migrate) -> Result<Exit
             let strategy = invocation.strategy()?;
             stamp::run(invocation, &strategy, arguments).await
         }
+        Migrate::Runtime(verb) => runtime::run(invocation, verb).await,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod gate;
 mod init;
 pub mod migrate;
 mod paperwork;
+pub mod runtime;
 pub mod scan;
 pub mod seed;
 pub mod stamp;
