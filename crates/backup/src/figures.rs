@@ -55,32 +55,55 @@ const TABLES: &str = "
 /// what they are of.
 pub async fn take(transaction: &Client) -> Result<Vec<TableFigures>> {
     let failed = |error| sql_failure(text::backup::FIGURES.message(), &error);
-    transaction.batch_execute(SETTINGS).await.map_err(failed)?;
+    settle(transaction).await?;
     let tables = transaction.query(TABLES, &[]).await.map_err(failed)?;
     let mut figures = Vec::with_capacity(tables.len());
     for row in tables {
         let (schema, name): (String, String) = (row.get(0), row.get(1));
         let table = format!("{}.{}", quote::ident(&schema), quote::ident(&name));
-        figures.push(of_table(transaction, table).await?);
+        figures.push(of_blocks(transaction, table, &[]).await?);
     }
     Ok(figures)
 }
 
 /// The same of some tables, named as in SQL.
 pub async fn take_of(transaction: &Client, tables: &[String]) -> Result<Vec<TableFigures>> {
-    let failed = |error| sql_failure(text::backup::FIGURES.message(), &error);
-    transaction.batch_execute(SETTINGS).await.map_err(failed)?;
+    settle(transaction).await?;
     let mut figures = Vec::with_capacity(tables.len());
     for table in tables {
-        figures.push(of_table(transaction, table.clone()).await?);
+        figures.push(of_blocks(transaction, table.clone(), &[]).await?);
     }
     Ok(figures)
 }
 
-async fn of_table(transaction: &Client, table: String) -> Result<TableFigures> {
+/// Settles, in the transaction that is open, how values are written as text.
+pub(crate) async fn settle(transaction: &Client) -> Result<()> {
+    let settled = transaction.batch_execute(SETTINGS).await;
+    settled.map_err(|error| sql_failure(text::backup::FIGURES.message(), &error))
+}
+
+/// The figures of a table, named as in SQL, after [`settle`]: of ranges of its blocks, or of all of it if
+/// there are none.
+pub(crate) async fn of_blocks(
+    transaction: &Client,
+    table: String,
+    blocks: &[(u32, u32)],
+) -> Result<TableFigures> {
+    const HASH: &str = "hashtextextended((\"obyra-db row\".*)::text, 0)::numeric";
+    let part = |condition: String| {
+        format!(
+            "SELECT count(*) AS rows, sum({HASH}) AS content FROM ONLY {table} AS \"obyra-db row\" {condition}"
+        )
+    };
+    // A scan of its own for each range: several in one condition would read all of the table.
+    let range = |(from, to): &(u32, u32)| {
+        part(format!("WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"))
+    };
+    let parts: Vec<String> =
+        if blocks.is_empty() { vec![part(String::new())] } else { blocks.iter().map(range).collect() };
     let sql = format!(
-        "SELECT count(*), coalesce(sum(hashtextextended((\"obyra-db row\".*)::text, 0)::numeric), 0)::text \
-         FROM ONLY {table} AS \"obyra-db row\""
+        "SELECT sum(rows)::bigint, coalesce(sum(content), 0)::text FROM ({}) AS parts",
+        parts.join(" UNION ALL ")
     );
     let row = transaction.query_one(&sql, &[]).await;
     let row = row.map_err(|error| sql_failure(text::backup::FIGURES_OF.with("table", &table), &error))?;

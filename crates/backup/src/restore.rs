@@ -19,11 +19,15 @@ mod target;
 
 pub use control::Control;
 pub use coverage::{Coverage, Stretch};
+pub(crate) use files::panicked as interrupted;
 pub use files::{Restore, SmallFile, Written};
 pub use instance::{Instance, Stage, Timed};
+pub(crate) use moments::{Moment, What};
 pub use part::{BringBack, Brought, BroughtTable, Part, TableName};
+pub(crate) use place::failed as path_failed;
 pub use place::{Into, Mapped, Place, State};
 pub use plan::{Found, Known, PassedOver, Plan, Rates, Replay, Wish, plan};
 pub use recovery::{Action, Configured, Recovery};
+pub(crate) use survey::moments_between;
 pub use survey::{find, survey};
 pub use target::{Stop, Target};

