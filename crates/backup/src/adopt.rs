@@ -35,7 +35,8 @@ pub async fn adopted(stanza: &PgBackRest) -> Result<Vec<Adopted>> {
     command.arg("--stanza").arg(&stanza.stanza).args(["--output=json", "info"]).kill_on_drop(true);
     let what = || text::backup::PGBACKREST.with("stanza", &stanza.stanza);
     let output = command.output().await;
-    let output = output.map_err(|e| Failure::new(what()).because(e).mended_by(text::backup::PGBACKREST_MEND))?;
+    let output =
+        output.map_err(|e| Failure::new(what()).because(e).mended_by(text::backup::PGBACKREST_MEND))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Failure::new(what()).because(said.trim().lines().next_back().unwrap_or("").trim()));

@@ -89,7 +89,8 @@ pub async fn run(
         rows: figures.iter().map(|table| table.rows.unsigned_abs()).sum(),
         recipients: recipients.public_keys().to_vec(),
     };
-    let described = serde_json::to_vec_pretty(&export).map_err(|e| Failure::new(text::backup::EXPORT).because(e))?;
+    let described =
+        serde_json::to_vec_pretty(&export).map_err(|e| Failure::new(text::backup::EXPORT).because(e))?;
     store.create(&format!("{folder}/export.json"), described.into()).await?;
     Ok(export)
 }
@@ -109,10 +110,7 @@ async fn dump_and_prove(
 ) -> Result<Dumped> {
     let failed = |error| sql_failure(text::backup::EXPORT.message(), &error);
     let session = Session::connect(source.database, Limits::patient()).await?;
-    session
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await
-        .map_err(failed)?;
+    session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
     // The same snapshot for pg_dump and for the figures: they must agree to the row.
     let snapshot: String =
         session.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await.map_err(failed)?.get(0);
@@ -135,8 +133,9 @@ pub async fn list(store: &Store, environment: &str) -> Result<Vec<Export>> {
             continue;
         }
         let Some(described) = store.get(&object.name).await? else { continue };
-        let export = serde_json::from_slice(&described)
-            .map_err(|e| Failure::new(text::backup::OBJECT_UNREADABLE.with("object", &object.name)).because(e))?;
+        let export = serde_json::from_slice(&described).map_err(|e| {
+            Failure::new(text::backup::OBJECT_UNREADABLE.with("object", &object.name)).because(e)
+        })?;
         exports.push(export);
     }
     exports.sort_by_key(|export: &Export| export.taken);

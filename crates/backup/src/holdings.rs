@@ -67,7 +67,8 @@ impl Holdings {
                 Err(failure) => unreadable.push((backup.id, failure)),
             }
         }
-        let size = headers.last().and_then(|header| WalSegmentSize::new(header.cluster.wal_segment_bytes).ok());
+        let size =
+            headers.last().and_then(|header| WalSegmentSize::new(header.cluster.wal_segment_bytes).ok());
         let archive = Archive::new(repository, cluster);
         let wal = archive.index(size.unwrap_or_default()).await?;
         let backups = headers.into_iter().map(|header| Kept::of(header, &wal)).collect();

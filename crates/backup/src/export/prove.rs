@@ -22,7 +22,11 @@ pub(super) async fn roles(session: &Session) -> Result<Vec<String>> {
 }
 
 /// Makes an empty database of the same name, and the roles, which can do nothing there.
-pub(super) async fn prepare(cluster: &TemporaryCluster, database: &str, roles: &[String]) -> Result<Conninfo> {
+pub(super) async fn prepare(
+    cluster: &TemporaryCluster,
+    database: &str,
+    roles: &[String],
+) -> Result<Conninfo> {
     let failed = |error| sql_failure(text::backup::EXPORT_COPY.message(), &error);
     let session = Session::connect(&cluster.admin(), Limits::default()).await?;
     let present = self::roles(&session).await?;

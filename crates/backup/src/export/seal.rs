@@ -18,7 +18,9 @@ impl Recipients {
     /// Reads age public keys.
     pub fn parse(keys: &[String]) -> Result<Recipients> {
         if keys.is_empty() {
-            return Err(Failure::usage(text::backup::NO_RECIPIENTS).mended_by(text::backup::NO_RECIPIENTS_MEND));
+            return Err(
+                Failure::usage(text::backup::NO_RECIPIENTS).mended_by(text::backup::NO_RECIPIENTS_MEND)
+            );
         }
         let parsed = keys.iter().map(|key| {
             key.parse::<x25519::Recipient>().map_err(|why| {
