@@ -341,7 +341,10 @@ impl Driver {
             };
             match event {
                 Event::Done { transaction } => return Ok(transaction),
-                Event::Failed(complaint) => return Err(UpgradeError::Complaint(complaint)),
+                Event::Failed(mut complaint) => {
+                    complaint.said.message = self.scrub(&complaint.said.message);
+                    return Err(UpgradeError::Complaint(complaint));
+                }
                 _ => {}
             }
             // What a loop without an end sends is no sign of life.
@@ -382,8 +385,12 @@ impl Driver {
 
     /// A failure without the passwords that the driver was given.
     pub fn scrubbed(&self, failure: Failure) -> Failure {
+        Failure { why: failure.why.map(|why| self.scrub(&why)), ..failure }
+    }
+
+    fn scrub(&self, text: &str) -> String {
         let secrets: Vec<&str> = self.secrets.iter().map(ExposeSecret::expose_secret).collect();
-        Failure { why: failure.why.map(|why| scrub(&why, &secrets)), ..failure }
+        scrub(text, &secrets)
     }
 
     /// Rolls back, and waits until that is done.
@@ -394,8 +401,8 @@ impl Driver {
     }
 
     async fn printed(&mut self) -> String {
-        let secrets: Vec<&str> = self.secrets.iter().map(ExposeSecret::expose_secret).collect();
-        scrub(&self.output.last(LINES_SHOWN).await, &secrets)
+        let printed = self.output.last(LINES_SHOWN).await;
+        self.scrub(&printed)
     }
 
     async fn send(&mut self, request: &impl Serialize) -> Result<()> {
@@ -500,9 +507,10 @@ fn setup(work: &Workplace<'_>) -> Result<Setup> {
     })
 }
 
-/// The variables that lead the application to its database.
+/// The variables that lead the application to its database. The name is one that a URL writes as it stands: many an
+/// env.py hands DATABASE_URL to ConfigParser, which takes a percent sign for its own.
 fn environment(target: &Conninfo) -> Vec<(&'static str, SecretString)> {
-    let target = target.with_application_name("obyra-db migrate");
+    let target = target.with_application_name("obyra-db-migrate");
     let mut environment = target.env();
     environment.push(("DATABASE_URL", target.url(Scheme::PostgresqlPsycopg, Reveal::Password)));
     environment

@@ -146,9 +146,33 @@ async fn a_file_that_is_no_python_is_named() {
     std::fs::write(project.path().join("migrations/versions/bad.py"), "def broken(:\n").unwrap();
     let report = gated(&project).await;
     assert!(
-        rules(&report).iter().any(|rule| rule.starts_with("gate.graph-unreadable")),
+        rules(&report).iter().any(|rule| rule.starts_with("scan.syntax-error bad.py:1")),
         "{:?}",
         rules(&report)
     );
     assert_eq!(report.upgrade, Verdict::Failed);
+}
+
+/// As old versions of Flask-Migrate wrote it: ConfigParser takes a percent sign for its own.
+#[tokio::test]
+async fn a_url_that_goes_through_the_configuration() {
+    let env = include_str!("../support/env.py").replace("{before}", "pass").replace("{options}", "");
+    let url = "os.environ[\"DATABASE_URL\"]";
+    assert!(env.contains(url), "{env}");
+    let set = format!("context.config.set_main_option('sqlalchemy.url', {url})\n");
+    let env = env.replace("engine = ", &format!("{set}engine = "));
+    assert!(env.contains(&set), "{env}");
+    let report = gated(&Project::with_env_file(&env).revision_of("one", &[], USERS, NO_USERS)).await;
+    assert_eq!(rules(&report), Vec::<String>::new(), "{:?}", report.findings);
+}
+
+#[tokio::test]
+async fn a_finding_holds_no_password() {
+    let env = "import os\nraise ValueError(os.environ['DATABASE_URL'] + os.environ['PGPASSWORD'])\n";
+    let report = gated(&Project::with_env_file(env).revision_of("one", &[], USERS, NO_USERS)).await;
+    let said = said(&report, "gate.environment-failed");
+    assert!(
+        said.contains("ValueError: postgresql+psycopg://migrator:") && !said.contains("s3cr3t"),
+        "{said}"
+    );
 }

@@ -20,7 +20,7 @@ use obyra_postgres::cluster::{Search, cache_for_tests};
 use obyra_postgres::{Conninfo, Limits, Session};
 use support::{Project, python};
 
-const PASSWORD: &str = "s3cr3t of the gate";
+const PASSWORD: &str = "s3cr3t-of-the-gate";
 
 /// The roles that a strategy would give the database.
 pub(crate) struct Roles;
