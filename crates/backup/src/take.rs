@@ -119,8 +119,10 @@ pub struct Request {
 pub struct NeededWal {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The timeline on which it began; a standby's may have changed since.
+    /// The timeline on which it began.
     pub timeline: TimelineId,
+    /// The timeline on which it ended: a standby may have followed its primary to another.
+    pub stop_timeline: TimelineId,
     /// The first byte that recovery reads.
     pub start: Lsn,
     /// The end of what it must read.
@@ -174,6 +176,7 @@ pub async fn run(
     prove_wal(NeededWal {
         cluster,
         timeline: ended.timeline,
+        stop_timeline: ended.stop_timeline,
         start: ended.start,
         stop: ended.stop,
         segment: server.shape.wal_segment,
@@ -186,8 +189,8 @@ pub async fn run(
 
 /// A source that was reached.
 enum Connected {
-    Local(Local),
     Protocol(Box<Protocol>),
+    Local(Box<Local>),
 }
 
 impl Connected {
@@ -195,22 +198,22 @@ impl Connected {
         match from {
             From::Protocol { target } => Ok(Connected::Protocol(Box::new(Protocol::connect(target).await?))),
             From::Local { target, data_directory } => {
-                Local::connect(target, data_directory.as_deref()).await.map(Connected::Local)
+                Ok(Connected::Local(Box::new(Local::connect(target, data_directory.as_deref()).await?)))
             }
         }
     }
 
     fn server(&self) -> Server {
         match self {
-            Connected::Local(local) => local.server,
             Connected::Protocol(protocol) => protocol.server,
+            Connected::Local(local) => local.server,
         }
     }
 
     async fn take(self, stage: &Stage<'_>) -> Result<(Arc<Shared>, Ended)> {
         match self {
-            Connected::Local(local) => local.take(stage).await,
             Connected::Protocol(protocol) => protocol.take(stage).await,
+            Connected::Local(local) => local.take(stage).await,
         }
     }
 }

@@ -10,7 +10,7 @@ const EMPTIED: [&str; 7] =
     ["pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
 
 /// Where the WAL is: it has an archive of its own. Its directories are kept, empty.
-const WAL: &str = "pg_wal";
+pub(super) const WAL: &str = "pg_wal";
 
 /// Files of a running server, and what an earlier backup left.
 const LEFT_OUT: [&str; 7] = [

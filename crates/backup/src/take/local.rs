@@ -73,6 +73,7 @@ impl Local {
             start: label.start,
             timeline: label.timeline,
             stop: stopped.stop,
+            stop_timeline: label.timeline,
             backup_label: stopped.backup_label,
             tablespace_map: stopped.tablespace_map,
             tablespaces,

@@ -37,6 +37,8 @@ impl Outcome<'_> {
         let sequence = shared.sequence.load(Ordering::Relaxed);
         let mut manifest = ManifestWriter::new(repository, shared.cluster, &shared.backup, sequence);
         let header = self.header(&mut counted, shared, &prepared);
+        // Parents first.
+        counted.directories.sort_by(|a, b| a.path.cmp(&b.path));
         for directory in std::mem::take(&mut counted.directories) {
             manifest.push(&Line::Directory(directory)).await?;
         }

@@ -1,37 +1,43 @@
-//! A backup over the replication protocol: the server sends its files as archives, and nothing is installed
-//! beside it
-//! (<https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-BASE-BACKUP>).
+//! A backup over the replication protocol: one stream, cut into the extents that the workers take.
+//!
+//! The server's own manifest, with a CRC-32C of each file, is held against what arrived.
 
-use std::path::Path;
+mod archive;
+mod server_manifest;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
 use obyra_evidence::{Failure, text};
 use obyra_postgres::Conninfo;
 use obyra_postgres::replication::{
-    BackupEvent, BaseBackup, BaseBackupOptions, Tablespace as Announced, TarEntries, TarEntry, TarEvent,
-    TarKind, Walsender,
+    BackupEvent, BaseBackup, BaseBackupOptions, CancelToken, Tablespace as Sent, Walsender,
 };
 use obyra_postgres::wal::Lsn;
 
-use super::intake::{Incoming, Intake};
+use super::intake::Intake;
 use super::label::Label;
-use super::pipeline::{Shared, stopped};
+use super::pipeline::Shared;
 use super::server::Server;
 use super::stage::{Ended, Stage};
 use crate::Result;
-use crate::repository::manifest::{Directory, Source, Tablespace};
+use crate::repository::manifest::{Source, Tablespace};
+use archive::Archives;
+use server_manifest::ServerManifest;
 
-/// Files that tell recovery where to begin: they go into the header, word for word.
-const LABEL: &str = "backup_label";
-const TABLESPACE_MAP: &str = "tablespace_map";
-/// More than any of the two has.
-const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// What the server takes for its rate, in kB a second.
+const RATE_KB: std::ops::RangeInclusive<u64> = 32..=1_048_576;
 
-/// A replication connection to a cluster.
+/// A replication connection for a backup.
 pub(super) struct Protocol {
     walsender: Walsender,
     pub(super) server: Server,
+}
+
+/// The end of a stream.
+struct Received {
+    archives: Archives,
+    stop: (Lsn, obyra_postgres::wal::TimelineId),
+    complaint: Option<String>,
 }
 
 impl Protocol {
@@ -47,243 +53,113 @@ impl Protocol {
             label: stage.label(),
             checkpoint: stage.options.checkpoint,
             estimate_sizes: true,
-            manifest: false,
-            max_rate_kb: stage.options.rate_max.map(kilobytes),
-            // Every page's checksum is verified here, and a wrong one named by its block.
-            verify_checksums: false,
+            max_rate_kb: stage.options.rate_max.map(rate_kb),
             ..BaseBackupOptions::default()
         };
+        let waiting = Waiting(Some(self.walsender.cancel_token()));
         stage.progress.begin(text::backup::TAKE_CHECKPOINT.message(), None);
         let begun = begin(&mut self.walsender, &options).await;
         stage.progress.done();
-        let (mut backup, start) = begun?;
-        stage.progress.begin(text::backup::TAKE_READING.message(), start.total());
-        let taken =
-            stage.drive(start.lsn, None, async |intake| Archives::new(intake).read(&mut backup).await).await;
+        waiting.over();
+        let (mut backup, start, tablespaces) = begun?;
+        let total = tablespaces.iter().map(|space| space.size_estimate).sum();
+        stage.progress.begin(text::backup::TAKE_READING.message(), total);
+        let received = stage.drive(start, None, async |intake| receive(&mut backup, intake).await).await;
         stage.progress.done();
-        let (shared, received) = taken?;
+        let (shared, Received { archives, stop, complaint }) = received?;
         self.walsender.close().await;
-        let label = received.label.ok_or_else(|| Failure::new(text::backup::TAKE_LABEL_MALFORMED))?;
-        let begins = Label::parse(&label)?;
+        let (backup_label, tablespace_map) = archives.words()?;
+        let label = Label::parse(&backup_label)?;
+        let outside = |Sent { oid, location, .. }| Some(Tablespace { oid: oid?, location });
+        let source = if self.server.in_recovery { Source::ProtocolStandby } else { Source::Protocol };
         let ended = Ended {
-            source: if self.server.in_recovery { Source::ProtocolStandby } else { Source::Protocol },
-            start: begins.start,
-            timeline: begins.timeline,
-            stop: received.stop,
-            backup_label: label,
-            tablespace_map: received.tablespace_map,
-            tablespaces: start.tablespaces(),
-            complaint: received.complaint,
+            source,
+            start: label.start,
+            timeline: label.timeline,
+            stop: stop.0,
+            stop_timeline: stop.1,
+            backup_label,
+            tablespace_map,
+            tablespaces: tablespaces.into_iter().filter_map(outside).collect(),
+            complaint,
         };
         Ok((shared, ended))
     }
 }
 
-/// The server's unit, within its limits.
-fn kilobytes(bytes_per_second: u64) -> u32 {
-    u32::try_from(bytes_per_second / 1024).unwrap_or(u32::MAX).clamp(32, 1 << 20)
+fn rate_kb(bytes_per_second: u64) -> u32 {
+    (bytes_per_second / 1024).clamp(*RATE_KB.start(), *RATE_KB.end()) as u32
 }
 
-/// What the server says before the first archive.
-struct Start {
-    lsn: Lsn,
-    announced: Vec<Announced>,
-}
-
-impl Start {
-    fn total(&self) -> Option<u64> {
-        self.announced.iter().map(|tablespace| tablespace.size_estimate).sum()
-    }
-
-    fn tablespaces(&self) -> Vec<Tablespace> {
-        let of = |one: &Announced| Some(Tablespace { oid: one.oid?, location: one.location.clone() });
-        let mut tablespaces: Vec<Tablespace> = self.announced.iter().filter_map(of).collect();
-        tablespaces.sort_by_key(|tablespace| tablespace.oid);
-        tablespaces
-    }
-}
-
-/// The checkpoint is written when this returns.
-async fn begin<'a>(
-    walsender: &'a mut Walsender,
+/// Waits for the checkpoint, and for what will be sent.
+async fn begin<'w>(
+    walsender: &'w mut Walsender,
     options: &BaseBackupOptions,
-) -> Result<(BaseBackup<'a>, Start)> {
+) -> Result<(BaseBackup<'w>, Lsn, Vec<Sent>)> {
     let mut backup = walsender.base_backup(options).await?;
-    let mut started = None;
+    let mut start = None;
     loop {
-        match backup.next().await? {
-            Some(BackupEvent::Started { lsn, .. }) => started = Some(lsn),
-            Some(BackupEvent::Tablespaces(announced)) => {
-                let lsn = started.ok_or_else(stopped)?;
-                return Ok((backup, Start { lsn, announced }));
+        match (backup.next().await?, start) {
+            (Some(BackupEvent::Started { lsn, .. }), None) => start = Some(lsn),
+            (Some(BackupEvent::Tablespaces(tablespaces)), Some(start)) => {
+                return Ok((backup, start, tablespaces));
             }
-            _ => return Err(stopped()),
+            (Some(BackupEvent::Progress(_)), _) => {}
+            _ => return Err(out_of_order()),
         }
     }
 }
 
-/// What came besides the files.
-#[derive(Default)]
-struct Received {
-    stop: Lsn,
-    label: Option<String>,
-    tablespace_map: Option<String>,
-    complaint: Option<String>,
+/// Receives everything.
+async fn receive(backup: &mut BaseBackup<'_>, intake: &mut Intake<'_>) -> Result<Received> {
+    let mut archives = Archives::default();
+    let mut manifest = None;
+    while let Some(event) = backup.next().await? {
+        match event {
+            BackupEvent::ArchiveBegin { tablespace, .. } => archives.begin(tablespace)?,
+            BackupEvent::ArchiveData(bytes) => archives.data(bytes, intake).await?,
+            BackupEvent::ManifestBegin => {
+                archives.end()?;
+                manifest = Some(ServerManifest::of(archives.take_arrived()));
+            }
+            BackupEvent::ManifestData(bytes) => match &mut manifest {
+                Some(manifest) => manifest.data(&bytes)?,
+                None => return Err(out_of_order()),
+            },
+            BackupEvent::Progress(_) => {}
+            BackupEvent::Finished { lsn, timeline, corrupt, warnings } => {
+                manifest.ok_or_else(out_of_order)?.end()?;
+                let complaint = corrupt.map(|corrupt| format!("{corrupt}\n{}", warnings.join("\n")));
+                if complaint.is_none() {
+                    for warning in warnings {
+                        intake.note(text::backup::TAKE_SERVER_SAYS.with("warning", warning));
+                    }
+                }
+                return Ok(Received { archives, stop: (lsn, timeline), complaint });
+            }
+            BackupEvent::Started { .. } | BackupEvent::Tablespaces(_) => return Err(out_of_order()),
+        }
+    }
+    Err(out_of_order())
 }
 
-/// The archives, on their way into the pipeline.
-struct Archives<'a, 'b> {
-    intake: &'a mut Intake<'b>,
-    /// Before the names of the archive's entries: nothing, or `pg_tblspc/<oid>/`.
-    prefix: String,
-    entry: Option<Entry>,
-    received: Received,
+fn out_of_order() -> Failure {
+    Failure::new(text::backup::TAKE_OUT_OF_ORDER)
 }
 
-/// The file whose data comes.
-enum Entry {
-    /// It goes into the pipeline, extent by extent.
-    Streamed { file: Incoming, extent: u32, missing: usize },
-    /// It is kept here.
-    Small { path: String, bytes: Vec<u8> },
-}
+/// A server that still waits for its checkpoint would not notice that we are gone.
+struct Waiting(Option<CancelToken>);
 
-impl<'a, 'b> Archives<'a, 'b> {
-    fn new(intake: &'a mut Intake<'b>) -> Self {
-        Archives { intake, prefix: String::new(), entry: None, received: Received::default() }
-    }
-
-    async fn read(mut self, backup: &mut BaseBackup<'_>) -> Result<Received> {
-        let mut archive: Option<TarEntries> = None;
-        while let Some(event) = backup.next().await? {
-            match event {
-                BackupEvent::ArchiveBegin { tablespace, .. } => {
-                    self.end(archive.replace(TarEntries::new()))?;
-                    self.prefix = tablespace.map_or_else(String::new, |oid| format!("pg_tblspc/{oid}/"));
-                }
-                BackupEvent::ArchiveData(bytes) => {
-                    self.data(archive.as_mut().ok_or_else(stopped)?, bytes).await?;
-                }
-                BackupEvent::Finished { lsn, corrupt, warnings, .. } => {
-                    self.end(archive.take())?;
-                    self.received.stop = lsn;
-                    self.received.complaint = corrupt.or_else(|| warnings.into_iter().next());
-                }
-                _ => {}
-            }
-        }
-        Ok(self.received)
-    }
-
-    /// An archive is complete, and its last entry with it.
-    fn end(&mut self, archive: Option<TarEntries>) -> Result<()> {
-        self.complete()?;
-        archive.map_or(Ok(()), TarEntries::finish)
-    }
-
-    async fn data(&mut self, archive: &mut TarEntries, bytes: Bytes) -> Result<()> {
-        archive.feed(bytes);
-        while let Some(event) = archive.next()? {
-            match event {
-                TarEvent::Entry(entry) => {
-                    self.complete()?;
-                    self.begin(&entry).await?;
-                }
-                TarEvent::Data(bytes) => self.bytes(bytes).await?,
-            }
-        }
-        Ok(())
-    }
-
-    async fn begin(&mut self, entry: &TarEntry) -> Result<()> {
-        let Some(name) = name_of(&entry.path) else {
-            self.intake.note(text::backup::TAKE_ODD_NAME.with("path", entry.path.display()));
-            return Ok(());
-        };
-        if name.is_empty() {
-            return Ok(());
-        }
-        let path = format!("{}{name}", self.prefix);
-        let mode = entry.mode & 0o7777;
-        match entry.kind {
-            TarKind::Directory => self.intake.directories(vec![Directory { path, mode }]),
-            // Of tablespaces: the restore makes them anew.
-            TarKind::Symlink(_) => {}
-            TarKind::File if path == LABEL || path == TABLESPACE_MAP => {
-                if entry.size > SMALL_BYTES_MAX {
-                    return Err(Failure::new(text::backup::TAKE_LABEL_MALFORMED));
-                }
-                self.entry = Some(Entry::Small { path, bytes: Vec::new() });
-            }
-            TarKind::File => {
-                let file = self.intake.file(&path, mode, entry.size);
-                let missing = Intake::length(&file, 0);
-                if missing > 0 {
-                    self.intake.begin(missing).await?;
-                    self.entry = Some(Entry::Streamed { file, extent: 0, missing });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn bytes(&mut self, mut bytes: Bytes) -> Result<()> {
-        let (file, extent, missing) = match &mut self.entry {
-            Some(Entry::Streamed { file, extent, missing }) => (file, extent, missing),
-            Some(Entry::Small { bytes: kept, .. }) => {
-                kept.extend_from_slice(&bytes);
-                return Ok(());
-            }
-            None => return Ok(()),
-        };
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(*missing));
-            self.intake.buffer().extend_from_slice(&piece);
-            *missing -= piece.len();
-            if *missing == 0 {
-                self.intake.extent(file, *extent).await?;
-                *extent += 1;
-                *missing = Intake::length(file, *extent);
-                if *missing == 0 {
-                    self.entry = None;
-                    return Ok(());
-                }
-                self.intake.begin(*missing).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The entry before this one is complete: the archive's reader counts its bytes.
-    fn complete(&mut self) -> Result<()> {
-        match self.entry.take() {
-            Some(Entry::Small { path, bytes }) => {
-                let text = String::from_utf8(bytes);
-                let text = text.map_err(|e| Failure::new(text::backup::TAKE_LABEL_MALFORMED).because(e))?;
-                if path == LABEL {
-                    self.received.label = Some(text);
-                } else {
-                    self.received.tablespace_map = Some(text);
-                }
-                Ok(())
-            }
-            Some(Entry::Streamed { .. }) => Err(stopped()),
-            None => Ok(()),
-        }
+impl Waiting {
+    fn over(mut self) {
+        self.0 = None;
     }
 }
 
-/// PostgreSQL's names are text; `None` if this one is not.
-fn name_of(path: &Path) -> Option<&str> {
-    path.to_str().map(|name| name.trim_start_matches("./").trim_end_matches('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_stay_within_the_servers_limits() {
-        assert_eq!([1, 1 << 20, u64::MAX].map(kilobytes), [32, 1024, 1 << 20]);
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((token, runtime)) = self.0.take().zip(tokio::runtime::Handle::try_current().ok()) {
+            runtime.spawn(async move { token.cancel().await });
+        }
     }
 }

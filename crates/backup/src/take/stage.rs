@@ -38,6 +38,7 @@ pub(super) struct Ended {
     pub(super) start: Lsn,
     pub(super) timeline: TimelineId,
     pub(super) stop: Lsn,
+    pub(super) stop_timeline: TimelineId,
     pub(super) backup_label: String,
     pub(super) tablespace_map: Option<String>,
     pub(super) tablespaces: Vec<Tablespace>,

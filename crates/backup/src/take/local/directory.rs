@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use obyra_evidence::{Failure, text};
 use rustix::fs::OFlags;
 
-use super::super::files::{Unlogged, is_emptied, is_left_out};
+use super::super::files::{Unlogged, WAL, is_emptied, is_left_out};
 use super::super::pipeline::{Contents, Part};
 use super::control;
 use crate::Result;
@@ -82,40 +82,46 @@ impl DataDirectory {
         let mode = metadata.mode() & 0o7777;
         let kind = metadata.file_type();
         if is_left_out(&path) {
-        } else if kind.is_dir() {
-            let of_tablespace = path.starts_with("pg_tblspc/") && path.matches('/').count() == 2;
-            if of_tablespace
-                && !path.rsplit('/').next().is_some_and(|name| name.starts_with(&self.of_version))
-            {
-                // Another version's, which shares the place.
-            } else {
-                if !is_emptied(&path) || path == "pg_wal" {
-                    listing.further.push(path.clone());
-                }
-                if !path.starts_with("pg_wal/") || OF_WAL.contains(&path.as_str()) {
-                    listing.directories.push(Directory { path, mode });
-                }
-            }
+            return Ok(());
+        }
+        if kind.is_dir() {
+            self.add_directory(listing, path, mode);
         } else if kind.is_symlink() {
-            match path.strip_prefix("pg_tblspc/").map(str::parse) {
-                Some(Ok(oid)) => {
-                    let location = fs::read_link(self.root.join(&path));
-                    let location = location.map_err(|error| self.unreadable(&path, &error))?;
-                    let location = location.to_string_lossy().into_owned();
-                    listing.tablespaces.push(Tablespace { oid, location });
-                    listing.further.push(path);
-                }
-                // The WAL, on a disk of its own.
-                _ if is_emptied(&path) => {
-                    if path == "pg_wal" {
-                        listing.further.push(path.clone());
-                    }
-                    listing.directories.push(Directory { path, mode: 0o700 });
-                }
-                _ => {}
-            }
+            self.add_link(listing, path)?;
         } else if kind.is_file() && !path.starts_with("pg_wal/") && path != control::PATH {
             listing.files.push(Found { path, mode, size: metadata.len() });
+        }
+        Ok(())
+    }
+
+    fn add_directory(&self, listing: &mut Listing, path: String, mode: u32) {
+        let mut parts = path.split('/');
+        let of_tablespace = (parts.next() == Some("pg_tblspc")).then(|| parts.nth(1)).flatten();
+        // Clusters of several versions may share the place of a tablespace.
+        let foreign = of_tablespace.is_some_and(|name| !name.starts_with(&self.of_version));
+        let of_wal = path.starts_with("pg_wal/");
+        if foreign || (of_wal && !OF_WAL.contains(&path.as_str())) {
+            return;
+        }
+        if path == WAL || !is_emptied(&path) {
+            listing.further.push(path.clone());
+        }
+        listing.directories.push(Directory { path, mode });
+    }
+
+    /// Tablespaces, and directories that somebody moved to another disk; the server follows no other link.
+    fn add_link(&self, listing: &mut Listing, path: String) -> Result<()> {
+        if let Some(oid) = path.strip_prefix("pg_tblspc/").and_then(|oid| oid.parse().ok()) {
+            let location = fs::read_link(self.root.join(&path));
+            let location = location.map_err(|error| self.unreadable(&path, &error))?;
+            let location = location.to_string_lossy().into_owned();
+            listing.tablespaces.push(Tablespace { oid, location });
+            listing.further.push(path);
+        } else if is_emptied(&path) {
+            if path == WAL {
+                listing.further.push(path.clone());
+            }
+            listing.directories.push(Directory { path, mode: 0o700 });
         }
         Ok(())
     }
