@@ -245,6 +245,7 @@ pub(super) fn sample_header(id: &BackupId) -> Header {
         tablespace_map: None,
         tablespaces: Vec::new(),
         damaged: Vec::new(),
+        damaged_more: 0,
         server_complaint: None,
         totals: Totals::default(),
     }
