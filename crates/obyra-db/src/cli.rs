@@ -321,6 +321,14 @@ pub enum Migrate {
     /// The alterations that the application runs at every start
     #[command(subcommand)]
     Runtime(crate::commands::runtime::Runtime),
+    /// Write the workflow of a CI server: the gate on each pull request, the deploy behind an approval
+    #[command(
+        after_help = "Examples:\n  obyra-db migrate ci-template github\n  obyra-db migrate ci-template gitlab staging --print"
+    )]
+    CiTemplate(crate::commands::ci::CiTemplate),
+    /// Write `flask db gate` and `flask db seed` for a Flask application
+    #[command(after_help = "Example:\n  obyra-db migrate flask-commands")]
+    FlaskCommands(crate::commands::ci::FlaskCommands),
 }
 
 /// Verbs of `seed`.

@@ -8,7 +8,7 @@ import secrets
 
 from flask import Flask
 
-from . import seeding, web
+from . import database_commands, seeding, web
 from .models import db, migrate
 
 
@@ -25,7 +25,7 @@ def create_app() -> Flask:
     db.init_app(app)
     # One transaction for each revision: what is done stays done when a later one fails.
     migrate.init_app(app, db, transaction_per_migration=True, include_name=seeding.belongs_to_alembic)
-    seeding.register()
+    database_commands.register()
     app.register_blueprint(web.pages)
     return app
 

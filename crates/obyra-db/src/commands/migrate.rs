@@ -8,7 +8,7 @@ use obyra_migrations::{Converge, Deployed, Deployment, Observed, Plan, PythonEnv
 use obyra_postgres::{ChangeLock, Conninfo, ServerVersion, Session};
 
 use crate::cli::{Consent, Migrate};
-use crate::commands::{baseline, converge, deployed, gate, runtime, scan, stamp};
+use crate::commands::{baseline, ci, converge, deployed, gate, runtime, scan, stamp};
 use crate::confirm::confirm;
 use crate::environment::{LOCK_WAIT, Opened, Told};
 use crate::invocation::Invocation;
@@ -41,6 +41,14 @@ pub async fn migrate(invocation: &mut Invocation, verb: &Migrate) -> Result<Exit
             stamp::run(invocation, &strategy, arguments).await
         }
         Migrate::Runtime(verb) => runtime::run(invocation, verb).await,
+        Migrate::CiTemplate(arguments) => {
+            let strategy = invocation.strategy()?;
+            ci::ci_template(invocation, &strategy, arguments)
+        }
+        Migrate::FlaskCommands(arguments) => {
+            let strategy = invocation.strategy()?;
+            ci::flask_commands(invocation, &strategy, arguments)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 pub mod baseline;
 mod check;
+pub mod ci;
 pub mod converge;
 mod demo;
 mod deployed;
