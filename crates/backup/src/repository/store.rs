@@ -3,31 +3,53 @@
 //! Objects are created once and never changed. "Absent" is a value; "cannot be reached" is a failure:
 //! recovery would end too early if the two were confused.
 
+mod failure;
+mod folder;
+mod open;
+mod pace;
+mod upload;
+
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::ops::Range;
-use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
-use obyra_evidence::{Failure, text};
+use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use obyra_evidence::{Code, Failure, Message, text};
+use secrecy::SecretString;
+use tokio::time::Instant;
 
+use self::failure::{Doing, Refusal};
+use self::folder::Folder;
+use self::pace::Pace;
 use super::layout::CLOCK;
-mod upload;
-
 use crate::Result;
-pub use upload::Upload;
 
-/// A place for objects. Clones share its connections.
+pub use self::open::{Options, ServerSide, Variables};
+pub use self::upload::Upload;
+
+/// How long a request that fails for a passing reason is tried again.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The same where nobody answers: the address may be wrong.
+const PATIENCE_AWAY: Duration = Duration::from_secs(15);
+/// The first pause; each is twice the one before, and none is longer than the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(20));
+
+/// A place for objects. Clones share its connections and its bandwidth.
 #[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    folder: Option<Arc<Folder>>,
     url: String,
+    pace: Option<Arc<Pace>>,
+    patience: Duration,
+    secrets: Arc<Vec<SecretString>>,
 }
 
 /// What a listing tells of an object.
@@ -57,34 +79,38 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// A folder, made if it is absent. What is written there is flushed to the disk.
-    pub fn folder(folder: &FilePath) -> Result<Store> {
-        let failed = |error: &dyn fmt::Display| {
-            Failure::new(text::backup::STORE_FOLDER.with("folder", folder.display())).because(error)
-        };
-        std::fs::create_dir_all(folder).map_err(|e| failed(&e))?;
-        let objects = LocalFileSystem::new_with_prefix(folder).map_err(|e| failed(&e))?.with_fsync(true);
-        Ok(Store { objects: Arc::new(objects), url: format!("file://{}", folder.display()) })
-    }
-
-    /// A store of the `object_store` crate, below a prefix.
-    pub fn of(objects: Arc<dyn ObjectStore>, prefix: &str, url: &str) -> Store {
-        Store { objects: Arc::new(PrefixStore::new(objects, prefix)), url: url.to_owned() }
-    }
-
     /// Where it is, without credentials.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Creates an object; never replaces one.
+    /// Creates an object; never replaces one. One that holds the same bytes already is as good as new: an
+    /// attempt may have succeeded whose answer was lost.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
-        let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(&Path::from(name), bytes.into(), options).await {
-            Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Existed),
-            Err(error) => Err(self.failed(name, error)),
+        self.pass(bytes.len()).await;
+        if let Some(folder) = &self.folder {
+            let (folder, file) = (folder.clone(), name.to_owned());
+            return self.on_disk(name, Doing::Write, move || folder.create(&file, &bytes)).await;
         }
+        // A store may say "exists" of an object that somebody else was about to create and did not.
+        for _ in 0..3 {
+            let put = self.persist(|| {
+                let options = PutOptions::from(PutMode::Create);
+                let (path, bytes) = (Path::from(name), bytes.clone());
+                async move { self.objects.put_opts(&path, bytes.into(), options).await }
+            });
+            match put.await {
+                Ok(_) => return Ok(Created::New),
+                Err(Error::AlreadyExists { .. }) => match self.get(name).await? {
+                    Some(there) if there == bytes => return Ok(Created::New),
+                    Some(_) => return Ok(Created::Existed),
+                    None => {}
+                },
+                Err(error) => return Err(self.failed(name, Doing::Write, &error)),
+            }
+        }
+        Err(Failure::new(self.about(text::backup::STORE_FAILED, name))
+            .mended_by(text::backup::STORE_BUSY_MEND))
     }
 
     /// Creates an object whose name nobody else can have.
@@ -100,33 +126,45 @@ impl Store {
 
     /// Writes an object whatever was there: for signs of life, never for data.
     pub async fn replace(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.objects.put(&Path::from(name), bytes.into()).await.map(drop).map_err(|e| self.failed(name, e))
+        self.pass(bytes.len()).await;
+        if let Some(folder) = &self.folder {
+            let (folder, file) = (folder.clone(), name.to_owned());
+            return self.on_disk(name, Doing::Write, move || folder.replace(&file, &bytes)).await;
+        }
+        let put = self.persist(|| {
+            let (path, bytes) = (Path::from(name), bytes.clone());
+            async move { self.objects.put(&path, bytes.into()).await }
+        });
+        put.await.map(drop).map_err(|e| self.failed(name, Doing::Write, &e))
     }
 
     /// The whole object; `None` if there is none.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
-        let got = match self.objects.get(&Path::from(name)).await {
-            Ok(got) => got.bytes().await,
-            Err(error) => Err(error),
-        };
-        match got {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed(name, error)),
-        }
+        let got = self.persist(|| {
+            let path = Path::from(name);
+            async move { self.objects.get(&path).await?.bytes().await }
+        });
+        let got = self.unless_absent(name, Doing::Read, got.await)?;
+        self.pass(got.as_ref().map_or(0, Bytes::len)).await;
+        Ok(got)
     }
 
     /// The whole of an object that must be there.
     pub async fn must_get(&self, name: &str) -> Result<Bytes> {
-        self.get(name).await?.ok_or_else(|| {
-            Failure::new(text::backup::OBJECT_MISSING.with("store", &self.url).with("object", name))
-                .mended_by(text::backup::OBJECT_DAMAGED_MEND)
-        })
+        self.get(name).await?.ok_or_else(|| self.missing(name))
     }
 
     /// A part of an object that must be there.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        self.objects.get_range(&Path::from(name), range).await.map_err(|e| self.failed(name, e))
+        self.pass((range.end - range.start) as usize).await;
+        let got = self.persist(|| {
+            let (path, range) = (Path::from(name), range.clone());
+            async move { self.objects.get_range(&path, range).await }
+        });
+        match self.unless_absent(name, Doing::Read, got.await)? {
+            Some(bytes) => Ok(bytes),
+            None => Err(self.missing(name)),
+        }
     }
 
     /// The time, by the store's own clock: that of an object written now.
@@ -137,57 +175,155 @@ impl Store {
         self.create_new(&name, Bytes::new()).await?;
         let written = self.head(&name).await?;
         self.delete(&name).await?;
-        let missing =
-            || Failure::new(text::backup::OBJECT_MISSING.with("store", &self.url).with("object", &name));
-        written.map(|info| info.modified).ok_or_else(missing)
+        written.map(|info| info.modified).ok_or_else(|| self.missing(&name))
     }
 
     /// What a listing would tell of it.
     pub async fn head(&self, name: &str) -> Result<Option<ObjectInfo>> {
-        match self.objects.head(&Path::from(name)).await {
-            Ok(meta) => Ok(Some(info(meta))),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed(name, error)),
-        }
+        let head = self.persist(|| {
+            let path = Path::from(name);
+            async move { self.objects.head(&path).await }
+        });
+        Ok(self.unless_absent(name, Doing::Read, head.await)?.map(info))
     }
 
     /// All objects below a folder, sorted by name.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectInfo>> {
-        let listed = self.objects.list(Some(&Path::from(folder))).map_ok(info).try_collect::<Vec<_>>().await;
-        let mut listed = listed.map_err(|e| self.failed(folder, e))?;
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(listed)
+        let listed = self.persist(|| {
+            let path = Path::from(folder);
+            async move { self.objects.list(Some(&path)).map_ok(info).try_collect::<Vec<_>>().await }
+        });
+        self.sorted(folder, listed.await)
     }
 
     /// The objects below a folder whose names sort after one, sorted by name.
     pub async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<ObjectInfo>> {
-        let listed = self.objects.list_with_offset(Some(&Path::from(folder)), &Path::from(after));
-        let listed = listed.map_ok(info).try_collect::<Vec<_>>().await;
-        let mut listed = listed.map_err(|e| self.failed(folder, e))?;
+        let listed = self.persist(|| {
+            let (path, after) = (Path::from(folder), Path::from(after));
+            async move { self.objects.list_with_offset(Some(&path), &after).map_ok(info).try_collect().await }
+        });
+        self.sorted(folder, listed.await)
+    }
+
+    fn sorted(&self, folder: &str, listed: object_store::Result<Vec<ObjectInfo>>) -> Result<Vec<ObjectInfo>> {
+        let mut listed = listed.map_err(|e| self.failed(folder, Doing::List, &e))?;
+        self.is_there(folder)?;
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
 
     /// The names of the folders directly below a folder.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
-        let path = Path::from(folder);
-        let listed =
-            self.objects.list_with_delimiter(Some(&path)).await.map_err(|e| self.failed(folder, e))?;
+        let listed = self.persist(|| {
+            let path = Path::from(folder);
+            async move { self.objects.list_with_delimiter(Some(&path)).await }
+        });
+        let listed = listed.await.map_err(|e| self.failed(folder, Doing::List, &e))?;
+        self.is_there(folder)?;
         let names = listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned));
         Ok(names.collect())
     }
 
-    /// Deletes an object; one that is gone already is no failure.
+    /// Deletes an object; one that is gone already is no failure. One that the store keeps by its retention
+    /// is a failure of the code `OBJECT_LOCKED`.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        match self.objects.delete(&Path::from(name)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed(name, error)),
+        let deleted = self.persist(|| {
+            let path = Path::from(name);
+            async move { self.objects.delete(&path).await }
+        });
+        self.unless_absent(name, Doing::Delete, deleted.await).map(drop)
+    }
+
+    /// Makes sure that what was deleted in a folder stays deleted, whatever happens to the machine.
+    pub async fn flush(&self, folder: &str) -> Result<()> {
+        let Some(on_disk) = self.folder.clone() else { return Ok(()) };
+        let name = folder.to_owned();
+        self.on_disk(folder, Doing::Delete, move || on_disk.flush(&name)).await
+    }
+
+    /// Tries again what fails for a passing reason, with longer and longer pauses.
+    async fn persist<T, F>(&self, attempt: impl Fn() -> F) -> object_store::Result<T>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let begun = Instant::now();
+        let mut pause = PAUSES.0;
+        loop {
+            let error = match attempt().await {
+                Err(error) if self.folder.is_none() => error,
+                done => return done,
+            };
+            let refusal = Refusal::of(&error);
+            let patience = if refusal.is_away() { self.patience.min(PATIENCE_AWAY) } else { self.patience };
+            if !refusal.is_transient() || begun.elapsed() + pause > patience {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(PAUSES.1);
         }
     }
 
-    fn failed(&self, name: &str, error: object_store::Error) -> Failure {
-        Failure::new(text::backup::STORE_FAILED.with("store", &self.url).with("object", name)).because(error)
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        name: &str,
+        doing: Doing,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        done.map_err(|error| self.failed(name, doing, &system(name, error)))
     }
+
+    async fn pass(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.pass(bytes as u64).await;
+        }
+    }
+
+    /// Tells an absent object from a bucket or a disk that is absent.
+    fn unless_absent<T>(&self, name: &str, doing: Doing, got: object_store::Result<T>) -> Result<Option<T>> {
+        match got {
+            Ok(got) => Ok(Some(got)),
+            Err(error @ Error::NotFound { .. }) if Refusal::of(&error).no_bucket() => {
+                Err(self.failed(name, doing, &error))
+            }
+            Err(Error::NotFound { .. }) => self.is_there(name).map(|()| None),
+            Err(error) => Err(self.failed(name, doing, &error)),
+        }
+    }
+
+    fn is_there(&self, name: &str) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        folder.is_there().map_err(|error| {
+            let what = self.about(text::backup::STORE_FAILED, name);
+            Failure::new(what).because(error).mended_by(text::backup::STORE_GONE_MEND)
+        })
+    }
+
+    fn missing(&self, name: &str) -> Failure {
+        Failure::new(self.about(text::backup::OBJECT_MISSING, name))
+            .mended_by(text::backup::OBJECT_DAMAGED_MEND)
+    }
+
+    fn about(&self, code: Code, name: &str) -> Message {
+        code.with("store", &self.url).with("object", name)
+    }
+
+    fn failed(&self, name: &str, doing: Doing, error: &Error) -> Failure {
+        let refusal = Refusal::of(error);
+        if doing == Doing::Delete && refusal.is_locked() {
+            let what = text::backup::OBJECT_LOCKED.with("object", name);
+            return Failure::refused(what).because(refusal.why(&self.secrets));
+        }
+        refusal.failure(self.about(text::backup::STORE_FAILED, name), doing, &self.url, &self.secrets)
+    }
+}
+
+/// An error of the operating system, as the others are.
+fn system(path: &str, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Error::NotFound { path: path.to_owned(), source: Box::new(error) };
+    }
+    Error::Generic { store: "folder", source: Box::new(error) }
 }
 
 fn info(meta: object_store::ObjectMeta) -> ObjectInfo {

@@ -143,6 +143,8 @@ impl Expiry {
         for backup in self.removed.abandoned.clone() {
             self.delete(&format!("{}/{backup}", self.cluster.claims())).await?;
         }
+        // A manifest that came back after a power cut would name packs that are gone.
+        self.repository.store.flush(&self.cluster.backups()).await?;
         let packs = garbage(&self.repository, self.cluster, &self.removed).await?;
         let packs: Vec<(PackId, u64)> = packs.into_iter().collect();
         for batch in packs.chunks(BATCH) {

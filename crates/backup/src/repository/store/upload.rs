@@ -5,6 +5,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt as _};
 
 use super::Store;
+use super::failure::Doing;
 use crate::Result;
 
 /// An object being put in parts.
@@ -17,7 +18,11 @@ pub struct Upload {
 impl Store {
     /// Begins an object that is put in parts of at least 5 MiB, all but the last.
     pub async fn upload(&self, name: &str) -> Result<Upload> {
-        let parts = self.objects.put_multipart(&Path::from(name)).await.map_err(|e| self.failed(name, e))?;
+        let parts = self
+            .objects
+            .put_multipart(&Path::from(name))
+            .await
+            .map_err(|e| self.failed(name, Doing::Write, &e))?;
         Ok(Upload { store: self.clone(), name: name.to_owned(), parts })
     }
 }
@@ -25,12 +30,13 @@ impl Store {
 impl Upload {
     /// Puts the next part.
     pub async fn put(&mut self, part: Bytes) -> Result<()> {
-        self.parts.put_part(part.into()).await.map_err(|e| self.store.failed(&self.name, e))
+        self.store.pass(part.len()).await;
+        self.parts.put_part(part.into()).await.map_err(|e| self.store.failed(&self.name, Doing::Write, &e))
     }
 
     /// Makes the object visible.
     pub async fn finish(mut self) -> Result<()> {
-        self.parts.complete().await.map(drop).map_err(|e| self.store.failed(&self.name, e))
+        self.parts.complete().await.map(drop).map_err(|e| self.store.failed(&self.name, Doing::Write, &e))
     }
 
     /// Gives up: nothing of it stays visible. A store that cannot be told now forgets it by its own rules.
