@@ -114,7 +114,7 @@ pub(super) type Proven<'c> = (&'c Checked, Guarded);
 
 /// The proven statements that can stand by themselves, and the others with the reason.
 pub(super) fn proven<'c>(check: &'c Check, ground: &Ground) -> (Vec<Proven<'c>>, Vec<(Place, Message)>) {
-    let (mut proven, mut left_out) = (Vec::new(), Vec::new());
+    let (mut proven, mut left_out) = (Vec::<Proven<'c>>::new(), Vec::new());
     for checked in &check.statements {
         if !checked.verdict.is_proven() {
             let why = text::runtime::LEFT_UNPROVEN.message();
@@ -122,6 +122,8 @@ pub(super) fn proven<'c>(check: &'c Check, ground: &Ground) -> (Vec<Proven<'c>>,
             continue;
         }
         match guard::of(checked, ground) {
+            // The same once more says nothing: a helper beside what was exported of it.
+            Ok(guarded) if proven.iter().any(|(_, own)| own.written() == guarded.written()) => {}
             Ok(guarded) => proven.push((checked, guarded)),
             Err(why) => left_out.push((checked.place.clone(), left(checked, why))),
         }

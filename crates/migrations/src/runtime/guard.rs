@@ -1,13 +1,11 @@
 //! A proven statement with its guard in SQL, so that it needs no Python: it asks whether there is anything to
 //! do before it takes a lock, and whether there is the table that it changes.
 
-use std::fmt::Write as _;
-
 use obyra_evidence::{Message, text};
 use obyra_postgres::quote;
 
 use super::check::Checked;
-use super::condition::Condition;
+use super::condition::{Asked, Condition};
 use super::form::{Again, Effect, Manner, Verb};
 use super::object::{Kind, Name, Object};
 use super::prove::Ground;
@@ -25,19 +23,32 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    /// The statement with its conditions around it.
+    /// The statement with its conditions around it, as a file has it.
     pub fn written(&self) -> String {
+        format!("{};\n", self.written_at(""))
+    }
+
+    /// The same without its semicolon; the lines after the first are indented so. The statement itself stays as
+    /// it is: its lines may be those of a text.
+    pub fn written_at(&self, indent: &str) -> String {
         let conditions: Vec<&String> = self.needs.iter().chain(&self.asks).collect();
-        let Some((first, others)) = conditions.split_first() else {
-            return format!("{};\n", self.sql);
-        };
-        let tag = tag(&self.sql);
-        let mut out = format!("DO {tag}\nBEGIN\n    IF {first}");
-        for condition in others {
-            let _ = write!(out, "\n       AND {condition}");
+        if conditions.is_empty() {
+            return self.sql.clone();
         }
-        let _ = write!(out, "\n    THEN\n        {};\n    END IF;\nEND\n{tag};\n", self.sql);
-        out
+        let joined = format!("\n{indent}       AND ");
+        let conditions = conditions.into_iter().map(String::as_str).collect::<Vec<_>>().join(&joined);
+        let tag = tag(&self.sql);
+        let lines = [
+            &format!("DO {tag}"),
+            "BEGIN",
+            &format!("    IF {conditions}"),
+            "    THEN",
+            &format!("        {};", self.sql),
+            "    END IF;",
+            "END",
+            &tag,
+        ];
+        lines.join(&format!("\n{indent}"))
     }
 }
 
@@ -193,24 +204,28 @@ pub(super) fn conditions(sql: &str) -> Option<(Vec<String>, Vec<String>)> {
     if parts.is_empty() {
         return None;
     }
+    // What is removed is no need: where it is not there, nothing is to do.
+    let effects = super::form::of(&only.sql).effects;
+    let removes = |asked: &Asked| {
+        effects
+            .iter()
+            .any(|effect| effect.verb == Verb::Removes && effect.object.name.name == asked.object.name.name)
+    };
     let (mut needs, mut asks) = (Vec::new(), Vec::new());
     for part in parts {
         let sql = part.sql()?;
-        let asked = part.question().and_then(|(question, expected)| {
-            question
-                .asked
-                .as_ref()
-                .filter(|asked| expected && matches!(asked.object.kind, Kind::Relation | Kind::Type))
+        let needed = part.question().is_some_and(|(question, expected)| {
+            let asked = question.asked.as_ref().filter(|_| expected);
+            asked.is_some_and(|asked| {
+                matches!(asked.object.kind, Kind::Relation | Kind::Type) && !removes(asked)
+            })
         });
-        match asked {
-            Some(_) => needs.push(sql),
-            None => asks.push(sql),
-        }
+        if needed { needs.push(sql) } else { asks.push(sql) }
     }
     Some((needs, asks))
 }
 
-/// What a need is about, for people: `to_regclass('app.users') IS NOT NULL` is `app.users`.
+/// What a need is about: `to_regclass('app.users') IS NOT NULL` is `users`.
 pub(super) fn needed_name(need: &str) -> String {
     let tokens = tokens(need);
     match question::of_expression(need, &tokens) {
@@ -218,5 +233,41 @@ pub(super) fn needed_name(need: &str) -> String {
             question.asked.map_or_else(|| need.to_owned(), |asked| asked.object.to_string())
         }
         _ => need.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_block_asks_is_told_apart_from_what_it_needs() {
+        let block = |condition: &str, sql: &str| {
+            let guarded = Guarded { needs: vec![], asks: vec![condition.to_owned()], sql: sql.to_owned() };
+            conditions(&guarded.written())
+        };
+        let (needs, asks) =
+            block("to_regclass('t') IS NOT NULL AND to_regclass('i') IS NULL", "CREATE INDEX i ON t (a)")
+                .unwrap();
+        assert_eq!(
+            (needs.as_slice(), asks.as_slice()),
+            (
+                &["to_regclass('t') IS NOT NULL".to_owned()][..],
+                &["NOT (to_regclass('i') IS NOT NULL)".to_owned()][..]
+            )
+        );
+        assert_eq!(needed_name(&needs[0]), "t");
+        let (needs, asks) = block("to_regclass('v') IS NOT NULL", "DROP VIEW v").unwrap();
+        assert!(needs.is_empty() && asks.len() == 1);
+        assert_eq!(block("v_flag", "DROP VIEW v"), None);
+        assert_eq!(conditions("DROP VIEW IF EXISTS v"), None);
+        assert_eq!(conditions("DO $$ BEGIN DROP VIEW a; DROP VIEW b; END $$"), None);
+    }
+
+    #[test]
+    fn a_guard_quotes_what_it_must() {
+        let guarded = Guarded { needs: vec!["a".into()], asks: vec!["b".into()], sql: "x $guard$ y".into() };
+        let written = "DO $guard1$\nBEGIN\n    IF a\n       AND b\n    THEN\n        x $guard$ y;\n    END IF;\nEND\n$guard1$;\n";
+        assert_eq!(guarded.written(), written);
     }
 }

@@ -99,11 +99,11 @@ impl Judge<'_> {
         }
         if let Some(Found::Refuted(remark)) = refused {
             // That it is no SQL, or fails at once, says more than what it would do the second time.
-            self.finding(&statement.place, remark);
+            self.about(proof.subject(), &statement.place, remark);
             return Some(Verdict::Refuted);
         }
         for remark in &proof.remarks {
-            self.finding(&statement.place, remark.clone());
+            self.about(proof.subject(), &statement.place, remark.clone());
         }
         self.note_locks(statement, proof, twice);
         let verdict = match &proof.verdict {
@@ -124,7 +124,8 @@ impl Judge<'_> {
                 (_, prove::Verdict::Undecided(why), _) => why.clone(),
                 _ => text::runtime::WHY_NOT_RUN.message(),
             };
-            self.finding(
+            self.about(
+                proof.subject(),
                 &statement.place,
                 Remark {
                     severity: Severity::Warning,
@@ -262,7 +263,12 @@ impl Judge<'_> {
     }
 
     fn finding(&mut self, place: &Place, remark: Remark) {
-        let finding = Finding::new(remark.severity, place.file.display(), remark.message).at(place.clone());
+        self.about(place.file.display(), place, remark);
+    }
+
+    /// A finding about a subject: what a statement makes or changes, or a file.
+    fn about(&mut self, subject: impl std::fmt::Display, place: &Place, remark: Remark) {
+        let finding = Finding::new(remark.severity, subject, remark.message).at(place.clone());
         self.push(match remark.mend {
             Some(mend) => finding.mended_by(mend),
             None => finding,

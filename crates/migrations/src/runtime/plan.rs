@@ -8,7 +8,7 @@ use obyra_evidence::{Failure, Finding, Message, Place, Result, Severity, text};
 use obyra_postgres::{Session, sql_failure};
 use serde::Serialize;
 
-use super::form::Manner;
+use super::form::{Manner, Verb};
 use super::prove::{self, Ground, prove};
 use super::{Helper, files, guard};
 
@@ -89,6 +89,7 @@ enum Answer {
     Unasked,
     Pending,
     Done,
+    /// What it needs is not there: its name, without a schema.
     Missing(String),
 }
 
@@ -149,6 +150,8 @@ pub fn plan(
     proven: &BTreeSet<String>,
 ) -> Result<Plan> {
     let mut steps = Vec::new();
+    // What files before will have made.
+    let mut made = BTreeSet::new();
     for (entry, answer) in helper.files().iter().zip(&observed.files) {
         if !entry.is_sql() {
             return Err(Failure::usage(text::runtime::APPLY_PYTHON.with("path", entry.path().display()))
@@ -167,14 +170,27 @@ pub fn plan(
         let refused = proofs.iter().find_map(|proof| refusal(proof, on_record));
         let (action, reason) = match (refused, answer) {
             (Some(why), _) => (Action::Refuse, why),
+            (None, Answer::Missing(name)) if made.contains(name) => {
+                (Action::Run, text::runtime::IS_PENDING_AFTER.with("object", name))
+            }
             (None, Answer::Missing(name)) => (Action::Wait, text::runtime::WAITS.with("object", name)),
             (None, Answer::Done) => (Action::Nothing, text::runtime::IS_DONE.message()),
             (None, Answer::Pending) => (Action::Run, text::runtime::IS_PENDING.message()),
             (None, Answer::Unasked) => (Action::RunAlways, text::runtime::RUNS_ALWAYS.message()),
         };
+        if matches!(action, Action::Run | Action::RunAlways) {
+            made.extend(proofs.iter().flat_map(makes));
+        }
         steps.push(Step { file: entry.path().to_owned(), checksum, action, reason, place });
     }
     Ok(Plan { steps })
+}
+
+/// The names of what a statement makes.
+fn makes(proof: &prove::Proof) -> Vec<String> {
+    let effects = proof.steps.iter().flat_map(|step| &step.form.effects);
+    let made = effects.filter(|effect| effect.verb == Verb::Makes);
+    made.map(|effect| effect.object.name.name.clone()).collect()
 }
 
 /// Why a statement may not run on a real database.
@@ -198,5 +214,61 @@ fn refusal(proof: &prove::Proof, on_record: bool) -> Option<Message> {
             Some(say::UNPROVEN.with("statement", &proof.title).with_sentence("why", why.clone()))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn planned(
+        files: &[(&str, &str)],
+        answers: Vec<Answer>,
+        proven: &[usize],
+    ) -> Vec<(Action, &'static str)> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let helper = Helper::open(&[folder.path().to_owned()]).unwrap();
+        let proven = proven.iter().map(|index| helper.files()[*index].checksum()).collect();
+        let ground = Ground { search_path: vec!["app".to_owned()] };
+        let plan = plan(&helper, &Observed { files: answers }, &ground, &proven).unwrap();
+        plan.steps.iter().map(|step| (step.action, step.reason.code().id())).collect()
+    }
+
+    const TABLE: &str = "DO $$ BEGIN IF to_regclass('t') IS NULL THEN CREATE TABLE t (a int); END IF; END $$";
+    const INDEX: &str = "CREATE INDEX IF NOT EXISTS i ON t (a)";
+
+    #[test]
+    fn what_a_file_before_makes_is_not_waited_for() {
+        let missing = || Answer::Missing("t".to_owned());
+        let files = [("1.sql", TABLE), ("2.sql", INDEX)];
+        let actions = |answers| planned(&files, answers, &[]).into_iter().map(|(action, _)| action).collect();
+        let both: Vec<Action> = actions(vec![Answer::Pending, missing()]);
+        assert_eq!(both, [Action::Run, Action::Run]);
+        let done: Vec<Action> = actions(vec![Answer::Done, missing()]);
+        assert_eq!(done, [Action::Nothing, Action::Wait]);
+        let always: Vec<Action> = actions(vec![Answer::Done, Answer::Unasked]);
+        assert_eq!(always, [Action::Nothing, Action::RunAlways]);
+    }
+
+    #[test]
+    fn what_nothing_proves_is_refused_unless_a_check_on_record_did() {
+        let one = |text: &str, proven: &[usize]| {
+            planned(&[("1.sql", text)], vec![Answer::Unasked], proven).remove(0)
+        };
+        assert_eq!(one("CREATE TABLE t (a int)", &[0]), (Action::Refuse, "runtime.not-idempotent"));
+        let open = "INSERT INTO t SELECT 1 WHERE NOT EXISTS (SELECT FROM t)";
+        assert_eq!(one(open, &[]), (Action::Refuse, "runtime.unproven"));
+        assert_eq!(one(open, &[0]), (Action::RunAlways, "runtime.runs-always"));
+        assert_eq!(one("VACUUM t", &[0]), (Action::Refuse, "runtime.left-outside"));
+        assert_eq!(
+            one("BEGIN; CREATE SCHEMA IF NOT EXISTS s; COMMIT", &[0]),
+            (Action::Refuse, "runtime.transaction-control")
+        );
+        assert_eq!(one("COPY t FROM stdin", &[0]), (Action::Refuse, "runtime.why-fed"));
     }
 }

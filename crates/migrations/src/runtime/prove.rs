@@ -52,6 +52,15 @@ pub(super) struct Proof {
     pub asks_otherwise: bool,
 }
 
+impl Proof {
+    /// What it makes or changes first, for people.
+    pub fn subject(&self) -> String {
+        let objects = self.steps.iter().flat_map(|step| &step.form.effects).map(|effect| &effect.object);
+        let mut named = objects.filter(|object| !object.name.name.is_empty());
+        named.next().map_or_else(|| "statement".to_owned(), ToString::to_string)
+    }
+}
+
 /// A statement, or one of a block.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
@@ -112,6 +121,9 @@ impl Prover {
                 return proof;
             }
         };
+        if let (Manner::Block, [only]) = (proof.manner, proof.steps.as_slice()) {
+            proof.title.clone_from(&only.form.title);
+        }
         for step in proof.steps.clone() {
             self.step(&step, &mut proof);
         }

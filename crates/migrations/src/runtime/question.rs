@@ -385,6 +385,7 @@ impl Facts {
         let mut used = vec![column];
         let mut object = Object::new(kind, Name::plain(name));
         let mut scope = self.schema(&mut used);
+        let mut by = if self.information_schema { By::InformationSchema } else { By::Catalogue };
         let is_part = matches!(kind, Kind::Column | Kind::Constraint | Kind::Trigger | Kind::Policy);
         if is_part || column == "indexname" {
             let of = TABLES.iter().find_map(|column| Some((*column, self.literal(column)?.clone())));
@@ -401,6 +402,7 @@ impl Facts {
             used.push(column);
             scope = table.schema.map_or(Scope::Path, Scope::Schema);
             object.of = Some(Name::plain(table.name));
+            by = By::Regclass;
         }
         if kind == Kind::Label {
             let by_pointer = match self.value("enumtypid") {
@@ -411,19 +413,20 @@ impl Facts {
                 used.push("enumtypid");
                 scope = name.schema.map_or(Scope::Path, Scope::Schema);
                 object.of = Some(Name::plain(name.name));
+                by = By::Regclass;
             } else if let Some(name) = self.literal("typname") {
                 used.push("typname");
                 object.of = Some(Name::plain(name));
             }
         }
         if matches!(kind, Kind::Schema | Kind::Extension | Kind::Role) {
-            scope = Scope::Global;
+            // There is but one of a name.
+            (scope, by) = (Scope::Global, By::Regclass);
         }
         // A comparison that was not used narrows the question to something else.
         let all_used = self.equal.iter().all(|(column, value)| {
             used.contains(&column.as_str()) || matches!(value, Value::Column | Value::Several)
         });
-        let by = if self.information_schema { By::InformationSchema } else { By::Catalogue };
         all_used.then_some(Asked { object, scope, by })
     }
 

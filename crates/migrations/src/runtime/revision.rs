@@ -24,6 +24,8 @@ use crate::graph::{self, Naming};
 
 /// How many digits of the hash identify a revision: as many as Alembic's own.
 const ID_DIGITS: usize = 12;
+/// How far a statement is indented.
+const INDENT: &str = "        ";
 
 /// A revision that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -69,11 +71,9 @@ pub fn draft(
     let (mut upgrade, mut undo, mut irreversible) = (String::new(), undo::Undo::new(own), Vec::new());
     let mut ups = Vec::new();
     for (checked, guarded) in &proven {
-        let sql = guarded.written();
-        let sql = sql.trim_end().trim_end_matches(';').to_owned();
         let _ = writeln!(upgrade, "    # {}", source(checked));
-        upgrade += &execute(&sql);
-        ups.push(sql);
+        upgrade += &execute(&guarded.written_at(INDENT));
+        ups.push(guarded.written());
         match checked.twice.as_ref().map(|twice| &twice.first) {
             Some(Pass::Ran(ran)) => {
                 if !undo.add(&ran.changes) || ran.changes.is_empty() && ran.rows > 0 {

@@ -146,6 +146,7 @@ struct Room {
 const MEASURE: &str = "
     SELECT obyra_gate.look(false)::text,
            (SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint
+                   - coalesce(nullif(current_setting('obyra_gate.rows', true), ''), '0')::bigint
               FROM pg_catalog.pg_stat_xact_user_tables WHERE schemaname <> 'obyra_gate'),
            (SELECT coalesce(array_agg(DISTINCT l.mode || ' ' || format('%I.%I', n.nspname, c.relname)), '{}')
               FROM pg_catalog.pg_locks l
@@ -155,8 +156,11 @@ const MEASURE: &str = "
                AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
                AND c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_'
                AND n.nspname NOT IN ('information_schema', 'obyra_gate'))";
-/// A transaction whose commands the event triggers of the gate tell of.
-const BEGIN: &str = "BEGIN; SET LOCAL obyra_gate.watch = 'full'";
+/// A transaction whose commands the event triggers of the gate tell of. The counters of rows still hold what earlier
+/// transactions wrote and the server has not collected yet.
+const BEGIN: &str = "BEGIN; SET LOCAL obyra_gate.watch = 'full';
+    SELECT set_config('obyra_gate.rows', coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::text, true)
+      FROM pg_catalog.pg_stat_xact_user_tables WHERE schemaname <> 'obyra_gate'";
 /// A block that ends its transaction, within one.
 const INVALID_TERMINATION: &str = "2D000";
 

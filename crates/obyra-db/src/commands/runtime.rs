@@ -129,7 +129,7 @@ async fn checked(
     strategy: Option<&Strategy>,
     arguments: &Check,
 ) -> Result<Exit, Failure> {
-    let proving = Proving::of(invocation, strategy, &arguments.subject)?;
+    let proving = Proving::of(invocation, strategy, &arguments.subject, false)?;
     let report = proving.check(arguments.schema.as_deref()).await?;
     let printer = invocation.printer;
     findings::print(printer, "obyra-db migrate runtime check", arguments.subject.format, &report.findings);
@@ -138,7 +138,7 @@ async fn checked(
 }
 
 async fn exported(invocation: &Invocation, strategy: &Strategy, arguments: &Export) -> Result<Exit, Failure> {
-    let proving = Proving::of(invocation, Some(strategy), &arguments.subject)?;
+    let proving = Proving::of(invocation, Some(strategy), &arguments.subject, true)?;
     let report = proving.check(None).await?;
     let (policy, project) = proving.place(strategy)?;
     let files = Files::of(&report, &proving.ground, (policy, &project), arguments.to.as_deref());
@@ -163,7 +163,7 @@ async fn revised(
     strategy: &Strategy,
     arguments: &ToRevision,
 ) -> Result<Exit, Failure> {
-    let proving = Proving::of(invocation, Some(strategy), &arguments.subject)?;
+    let proving = Proving::of(invocation, Some(strategy), &arguments.subject, false)?;
     let report = proving.check(None).await?;
     let (policy, project) = proving.place(strategy)?;
     let date = clock::now().strftime("%Y%m%d_%H%M").to_string();
@@ -220,10 +220,12 @@ struct Proving<'a> {
 }
 
 impl<'a> Proving<'a> {
+    /// With `exports`, what was exported before is no part of it.
     fn of(
         invocation: &'a Invocation,
         strategy: Option<&'a Strategy>,
         subject: &Subject,
+        exports: bool,
     ) -> Result<Self, Failure> {
         let opened = match strategy {
             Some(strategy) => {
@@ -235,7 +237,7 @@ impl<'a> Proving<'a> {
         };
         let paths = match (&subject.path, &opened) {
             (Some(path), _) => vec![path.clone()],
-            (None, Some(opened)) => paths(opened)?,
+            (None, Some(opened)) => paths(opened, exports)?,
             (None, None) => Vec::new(),
         };
         let helper = Helper::open(&paths)?;
@@ -245,7 +247,7 @@ impl<'a> Proving<'a> {
 
     fn place(&self, strategy: &'a Strategy) -> Result<(&Policy, PathBuf), Failure> {
         match &self.opened {
-            Some(opened) => Ok((&opened.environment.migrations, project(&strategy.folder))),
+            Some(opened) => Ok((&opened.environment.migrations, as_named(project(&strategy.folder)))),
             None => Err(Failure::usage(text::cli::NO_STRATEGY.with("folder", "."))),
         }
     }
@@ -355,18 +357,24 @@ impl<'a> Proving<'a> {
     }
 }
 
-/// The files of the project's own helper.
-fn paths(opened: &Opened<'_>) -> Result<Vec<PathBuf>, Failure> {
+/// The files of the project's own helper; without those that were exported, where they are exported anew.
+fn paths(opened: &Opened<'_>, exports: bool) -> Result<Vec<PathBuf>, Failure> {
     let (policy, project) = (&opened.environment.migrations, project(&opened.strategy.folder));
-    let paths = found(policy, &project);
+    let mut paths = found(policy, &project);
+    let exported = folder(policy, &project);
+    paths.retain(|path| !exports || *path != exported);
     if paths.is_empty() {
         let told = text::runtime::NO_HELPER
             .with("project", opened.strategy.folder.display())
             .with("folder", folder(policy, Path::new("")).display());
         return Err(Failure::usage(told).mended_by(text::runtime::MEND_NOTHING_THERE));
     }
-    // As a person would name them.
-    Ok(paths.into_iter().map(|path| path.strip_prefix(".").map_or(path.clone(), Path::to_owned)).collect())
+    Ok(paths.into_iter().map(as_named).collect())
+}
+
+/// A path as a person would name it: not `./migrations`.
+fn as_named(path: PathBuf) -> PathBuf {
+    path.strip_prefix(".").map_or_else(|_| path.clone(), Path::to_owned)
 }
 
 /// The real schemas of the search path of the role that migrates.

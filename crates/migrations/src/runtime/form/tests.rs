@@ -164,6 +164,7 @@ fn objects_are_named_with_what_they_belong_to() {
 
 /// Each statement runs twice: the second time the server says what the form says.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of statements")]
 async fn the_table_of_errors_is_the_servers() {
     use obyra_postgres::cluster::for_tests;
     use obyra_postgres::{Limits, Session};

@@ -263,18 +263,19 @@ fn guarded(table: &str, value: Option<(&str, &str)>, removal: &str) -> String {
         ),
     };
     let message = quote::literal(&format!("{told}: remove them first").replace('%', "%%"));
-    format!(
-        "DO $undo$
-BEGIN
-    IF {there} THEN
-        IF EXISTS (SELECT FROM {table}{condition}) THEN
-            RAISE EXCEPTION {message};
-        END IF;
-        {removal};
-    END IF;
-END
-$undo$"
-    )
+    let lines = [
+        "DO $undo$",
+        "BEGIN",
+        &format!("    IF {there} THEN"),
+        &format!("        IF EXISTS (SELECT FROM {table}{condition}) THEN"),
+        &format!("            RAISE EXCEPTION {message};"),
+        "        END IF;",
+        &format!("        {removal};"),
+        "    END IF;",
+        "END",
+        "$undo$",
+    ];
+    lines.join(&format!("\n{}", super::INDENT))
 }
 
 fn name_of(quoted: &str) -> String {
@@ -352,5 +353,36 @@ mod tests {
         assert_eq!(undo.statements(), back);
         assert!(!undo.add(&[altered("enum app.mood", "'a'", "'a', 'b'")]));
         assert!(!undo.add(&[altered("column app.u.a", "integer", "bigint")]));
+    }
+
+    #[tokio::test]
+    async fn rows_stop_a_removal() {
+        use obyra_postgres::cluster::for_tests;
+        use obyra_postgres::{Limits, Session};
+        let cluster = for_tests().await;
+        let session = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();
+        let setup = "CREATE SCHEMA app; SET search_path TO app; CREATE TABLE a (id int);
+            CREATE TABLE b (id int, \"Phone\" text DEFAULT 'x'); INSERT INTO b (id) VALUES (1)";
+        session.batch_execute(setup).await.unwrap();
+        let changes = [made("table app.a", ""), made("column app.b.\"Phone\"", "text default 'x'::text")];
+        let steps = undone(&changes);
+        let fill = "INSERT INTO a VALUES (1); UPDATE b SET \"Phone\" = 'y'";
+        let empty = "DELETE FROM a; UPDATE b SET \"Phone\" = 'x'";
+        session.batch_execute(fill).await.unwrap();
+        for step in &steps {
+            let error = session.batch_execute(step).await.unwrap_err();
+            assert_eq!(error.code().map(|code| code.code()), Some("P0001"), "{step}: {error:?}");
+        }
+        session.batch_execute(empty).await.unwrap();
+        // Once more, there is nothing left to remove.
+        for step in steps.iter().chain(&steps) {
+            session.batch_execute(step).await.unwrap_or_else(|error| panic!("{step}: {error:?}"));
+        }
+        let left = session.query_one(
+            "SELECT to_regclass('a') IS NULL AND NOT EXISTS (SELECT FROM pg_attribute
+            WHERE attrelid = 'b'::regclass AND attname = 'Phone')",
+            &[],
+        );
+        assert!(left.await.unwrap().get::<_, bool>(0));
     }
 }

@@ -11,7 +11,7 @@ use obyra_migrations::runtime::{self, Action, Applied, Helper, Plan, Planned, ap
 use obyra_postgres::{ChangeLock, Conninfo, Limits, Session};
 use obyra_strategy::Strategy;
 
-use super::ground;
+use super::{as_named, ground};
 use crate::cli::Consent;
 use crate::commands::converge;
 use crate::commands::gate::project;
@@ -39,7 +39,7 @@ pub async fn run(invocation: &Invocation, strategy: &Strategy, arguments: &Apply
     let policy = &opened.environment.migrations;
     let folder = match &arguments.from {
         Some(folder) => folder.clone(),
-        None => runtime::folder(policy, &project(&strategy.folder)),
+        None => as_named(runtime::folder(policy, &project(&strategy.folder))),
     };
     let helper = Helper::open(&[folder]).map_err(|failure| {
         if failure.mend.is_some() { failure } else { failure.mended_by(text::runtime::MEND_EXPORT) }
