@@ -352,7 +352,7 @@ pub enum Evidence {
     List {
         /// Only this environment
         environment: Option<String>,
-        /// Only subjects that begin so: access, migrate, seed, gate, runtime, or check, which is left out otherwise
+        /// Only subjects that begin so: access, migrate, migrations, seed, gate, runtime, or check, which is left out otherwise
         #[arg(long)]
         subject: Option<String>,
         /// At most so many, the newest
