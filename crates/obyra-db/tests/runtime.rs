@@ -292,7 +292,30 @@ fn revised(dev: &Dev) {
     );
     std::fs::remove_dir_all(dev.0.path().join("migrations/runtime")).unwrap();
     assert_eq!(checklist(&dev.0, "runtime-helpers"), "not asked");
-    dev.run(&["migrate", "runtime", "check"]).ends(64).says("there is no runtime helper");
+    assert_eq!(dev.run(&["migrate", "runtime", "check", "--json"]).ends(0).stdout.trim(), "[]");
+    dev.run(&["migrate", "runtime", "export"]).ends(64).says("there is no runtime helper");
+}
+
+#[test]
+fn the_broken_example_is_found_broken_and_the_sound_one_has_nothing_to_prove() {
+    let broken = example("obyra-broken");
+    let found = rules(&broken.run(&["migrate", "runtime", "check", "--json"]).ends(2).stdout);
+    for expected in [
+        "runtime.guard-wrong-error migrations_runtime.py:9",
+        "runtime.guard-any-schema migrations_runtime.py:18",
+        "runtime.guard-wrong-schema migrations_runtime.py:21",
+        "runtime.repeats migrations_runtime.py:25",
+        "runtime.repeats migrations_runtime.py:26",
+        "runtime.recreates migrations_runtime.py:28",
+        "runtime.guard-swallows migrations_runtime.py:30",
+        "runtime.unread migrations_runtime.py:34",
+        "runtime.head-unreached migrations_runtime.py:1",
+    ] {
+        assert!(found.contains(expected), "{expected} is not in {found:#?}");
+    }
+    let sound = example("obyra-mini");
+    sound.run(&["init", "--lang", "en"]).ends(0);
+    sound.run(&["migrate", "runtime", "check"]).ends(0).says("there is no runtime helper");
 }
 
 #[test]

@@ -129,9 +129,18 @@ async fn checked(
     strategy: Option<&Strategy>,
     arguments: &Check,
 ) -> Result<Exit, Failure> {
-    let proving = Proving::of(invocation, strategy, &arguments.subject, false)?;
-    let report = proving.check(arguments.schema.as_deref()).await?;
     let printer = invocation.printer;
+    let proving = match Proving::of(invocation, strategy, &arguments.subject, false) {
+        Ok(proving) => proving,
+        // A project that has no helper has nothing to prove.
+        Err(failure) if failure.what.code() == text::runtime::NO_HELPER => {
+            findings::print(printer, "obyra-db migrate runtime check", arguments.subject.format, &[]);
+            printer.note(failure.what);
+            return Ok(Exit::Done);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let report = proving.check(arguments.schema.as_deref()).await?;
     findings::print(printer, "obyra-db migrate runtime check", arguments.subject.format, &report.findings);
     proving.summary(&report, arguments.schema.is_some());
     Ok(exit(&report))
