@@ -97,7 +97,13 @@ class Driver:
             revisions=revisions[::-1],
             # Alembic only warns of two files with one id, and then forgets about one of them.
             warnings=[each for each in said if each.startswith("Revision ")],
+            imports_application=self.application_is_imported(),
         )
+
+    def application_is_imported(self):
+        """Whether a revision has imported code of the application, which may have read the environment by now."""
+        files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+        return any(not file.startswith(self.scripts) and self.place(file, 1) for file in files)
 
     def do_current(self, request):
         """The revisions that the database stands at, seen through env.py as the application sees it."""
@@ -261,7 +267,7 @@ class Driver:
             connection.info["obyra_began_at"] = self.caller((self.root, self.scripts))
 
         @event.listens_for(Engine, "engine_connect")
-        def keep(connection):
+        def keep(connection, *branch):  # before SQLAlchemy 2.0 there is a second one
             self.engines.add(connection.engine)
 
     def watch_statements(self):

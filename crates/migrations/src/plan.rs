@@ -147,7 +147,7 @@ mod tests {
         let followed: BTreeSet<&String> = revisions.iter().flat_map(|revision| &revision.down).collect();
         let heads = revisions.iter().filter(|r| !followed.contains(&r.id)).map(|r| r.id.clone()).collect();
         let bases = revisions.iter().filter(|r| r.down.is_empty()).map(|r| r.id.clone()).collect();
-        Graph { heads, bases, revisions, warnings: Vec::new() }
+        Graph { heads, bases, revisions, ..Graph::default() }
     }
 
     fn at(schema: &str, revisions: &[&str]) -> VersionTable {

@@ -254,6 +254,9 @@ pub struct Graph {
     /// What Alembic merely warns of: two files with one identifier.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// A revision imports code of the application, which has run by now.
+    #[serde(default)]
+    pub imports_application: bool,
 }
 
 /// One revision file.

@@ -70,6 +70,8 @@ impl<'a> Course<'a> {
         // A wrong folder says more than a server that was of no use.
         let (python, driver, graph) = application?;
         let (stage, ready) = server?;
+        // What the application has read of its environment before there was a database is of no use.
+        let driver = graph.as_ref().is_ok_and(|graph| !graph.imports_application).then_some(driver);
         let mut report = Report::default();
         let folder = order.policy.directory_in(order.project);
         report.findings.extend(static_findings(order)?);
@@ -97,7 +99,7 @@ impl<'a> Course<'a> {
             stage,
             python,
             ready: Some(ready),
-            driver: Some(driver),
+            driver,
             graph,
             to,
             committing: BTreeSet::new(),

@@ -176,3 +176,23 @@ async fn a_finding_holds_no_password() {
         "{said}"
     );
 }
+
+/// A revision may import a module that reads the environment when it is imported, long before the application is loaded.
+#[tokio::test]
+async fn settings_that_a_revision_imports_know_the_database() {
+    let env = include_str!("../support/env.py").replace("{before}", "pass").replace("{options}", "");
+    let env =
+        env.replace("import os\n", "import os, sys\nsys.path.insert(0, os.getcwd())\nimport settings\n");
+    let env = env.replace("os.environ[\"DATABASE_URL\"]", "settings.URL");
+    let project = Project::with_env_file(&env);
+    let settings = "import os\nURL = os.environ.get('DATABASE_URL', 'postgresql+psycopg:///nowhere')\n";
+    std::fs::write(project.path().join("settings.py"), settings).unwrap();
+    let up = format!("{USERS}\nimport settings");
+    let project = project.revision_of("one", &[], &up, NO_USERS);
+    let file = project.path().join("migrations/versions/one.py");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let first = "import os, sys\nsys.path.insert(0, os.getcwd())\nimport settings\n";
+    std::fs::write(&file, format!("{first}{text}")).unwrap();
+    let report = gated(&project).await;
+    assert_eq!(rules(&report), Vec::<String>::new(), "{:?}", report.findings);
+}
