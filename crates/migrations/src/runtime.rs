@@ -56,6 +56,8 @@ pub struct Statement {
 struct Handler {
     caught: Caught,
     place: Place,
+    /// The failure leaves what was sent before as it is: the statement has a savepoint or a transaction of its own.
+    apart: bool,
 }
 
 /// What was read.

@@ -132,6 +132,7 @@ fn a_helper_is_checked_exported_applied_and_turned_into_a_revision() {
         rule("guard-wrong-error", "def ensure_log")
             .replace(&line("def ensure_log").to_string(), &(line("def ensure_log") + 1).to_string()),
         rule("guard-swallows", "projects_named CHECK"),
+        rule("guard-without-savepoint", "projects_numbered CHECK"),
         rule("repeats", "logins + 1"),
         rule("syntax", "ALTER TABEL"),
         rule("fails", "TABLE nowhere"),

@@ -5,7 +5,7 @@ mod alter;
 mod create;
 mod rows;
 
-use obyra_evidence::{Message, text};
+use obyra_evidence::{Message, scrub_credentials, text};
 
 use super::errors::{self, State};
 use super::object::{Kind, Name, Object, Reader};
@@ -167,9 +167,9 @@ pub(super) fn of_tokens(text: &str, tokens: &[Token<'_>]) -> Form {
     form
 }
 
-/// The beginning of a statement in one line.
+/// The beginning of a statement in one line, without a password that it may hold.
 pub(super) fn title(text: &str, tokens: &[Token<'_>]) -> String {
-    let whole = super::object::text_of(text, tokens);
+    let whole = scrub_credentials(super::object::text_of(text, tokens));
     let mut line = String::new();
     for word in whole.split_whitespace() {
         if line.chars().count() + word.chars().count() >= TITLE_CHARS {

@@ -1,7 +1,7 @@
 //! A proven statement with its guard in SQL, so that it needs no Python: it asks whether there is anything to
 //! do before it takes a lock, and whether there is the table that it changes.
 
-use obyra_evidence::{Message, text};
+use obyra_evidence::{Message, scrub_credentials, text};
 use obyra_postgres::quote;
 
 use super::check::Checked;
@@ -69,6 +69,9 @@ pub(super) fn of(checked: &Checked, ground: &Ground) -> Result<Guarded, Message>
         statement.when.iter().flat_map(|guard| guard.condition.parts()).collect();
     if let Some(written) = conditions.iter().find_map(|condition| condition.opaque()) {
         return Err(say::LEFT_CONDITION.with("condition", written));
+    }
+    if scrub_credentials(&statement.sql) != statement.sql {
+        return Err(say::LEFT_SECRET.message());
     }
     if proof.search_path.as_ref() != Some(&ground.search_path) {
         return Err(say::LEFT_SEARCH_PATH.message());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use obyra_evidence::{Code, Finding, Message, Place, Severity, text};
+use obyra_evidence::{Code, Finding, Message, Place, Severity, scrub_credentials, text};
 
 use super::check::{Check, Checked, Verdict};
 use super::errors::{self, Catch};
@@ -314,8 +314,10 @@ fn did_something(twice: &Twice) -> bool {
 
 fn words(refusal: &Refusal) -> String {
     match &refusal.sqlstate {
-        Some(state) => format!("{} ({state}): {}", errors::name(state), refusal.message),
-        None => refusal.message.clone(),
+        Some(state) => {
+            format!("{} ({state}): {}", errors::name(state), scrub_credentials(&refusal.message))
+        }
+        None => scrub_credentials(&refusal.message),
     }
 }
 

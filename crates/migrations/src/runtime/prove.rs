@@ -66,8 +66,8 @@ impl Proof {
 pub(super) struct Step {
     pub form: Form,
     pub when: Vec<Guard>,
-    /// The handlers around it, the innermost first.
-    pub caught: Vec<Caught>,
+    /// The handlers around it, the innermost first, and whether each leaves what was sent before as it is.
+    pub caught: Vec<(Caught, bool)>,
     pub is_followed: bool,
 }
 
@@ -213,8 +213,12 @@ impl Prover {
 
     fn raising(&self, about: &About<'_>, state: State, proof: &mut Proof) -> Verdict {
         let step = about.step;
-        for caught in &step.caught {
+        for (caught, apart) in &step.caught {
             match caught.catches(state) {
+                Catch::Exactly if !apart => {
+                    let message = text::runtime::GUARD_WITHOUT_SAVEPOINT.with("error", errors::name(state));
+                    return about.refuted(message, text::runtime::MEND_SAVEPOINT, proof);
+                }
                 Catch::Exactly => {
                     if step.is_followed {
                         proof.remarks.push(about.remark(
@@ -232,8 +236,8 @@ impl Prover {
                 Catch::No => {}
             }
         }
-        let wrong: Vec<String> =
-            step.caught.iter().filter(|c| !c.named.is_empty()).map(Caught::shown).collect();
+        let named = step.caught.iter().map(|(caught, _)| caught).filter(|caught| !caught.named.is_empty());
+        let wrong: Vec<String> = named.map(Caught::shown).collect();
         if !wrong.is_empty() {
             let message = text::runtime::GUARD_WRONG_ERROR
                 .with("caught", wrong.join(", "))
@@ -257,7 +261,8 @@ impl Prover {
 /// The statements of one that was sent: itself, or those of its block.
 fn steps(index: usize, statement: &Statement, piece: &Piece<'_>) -> Result<(Manner, Vec<Step>), Message> {
     let form = form::of_tokens(&statement.sql, &piece.tokens);
-    let outer: Vec<Caught> = statement.caught.iter().map(|handler| handler.caught.clone()).collect();
+    let outer: Vec<(Caught, bool)> =
+        statement.caught.iter().map(|handler| (handler.caught.clone(), handler.apart)).collect();
     if form.manner != Manner::Block {
         let step = Step { form, when: statement.when.clone(), caught: outer, is_followed: false };
         return Ok((step.form.manner, vec![step]));
@@ -276,7 +281,13 @@ fn steps(index: usize, statement: &Statement, piece: &Piece<'_>) -> Result<(Mann
         Step {
             form,
             when: statement.when.iter().cloned().chain(own).collect(),
-            caught: inner.caught.into_iter().chain(outer.iter().cloned()).collect(),
+            // A block with a handler has a savepoint.
+            caught: inner
+                .caught
+                .into_iter()
+                .map(|caught| (caught, true))
+                .chain(outer.iter().cloned())
+                .collect(),
             is_followed: inner.is_followed,
         }
     });

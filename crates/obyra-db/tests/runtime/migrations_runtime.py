@@ -75,7 +75,12 @@ def ensure_checks(connection):
     except Exception:
         logger.info("projects_named is there already")
     try:
-        connection.execute(text("ALTER TABLE users ADD CONSTRAINT users_named CHECK (name <> '')"))
+        connection.execute(text("ALTER TABLE projects ADD CONSTRAINT projects_numbered CHECK (id > 0)"))
+    except DuplicateObject:
+        logger.info("projects_numbered is there already; and the transaction is lost")
+    try:
+        with connection.begin_nested():
+            connection.execute(text("ALTER TABLE users ADD CONSTRAINT users_named CHECK (name <> '')"))
     except DuplicateObject:
         logger.info("users_named is there already")
 

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use obyra_evidence::scrub_credentials;
 use ruff_python_ast::{self as ast, ExceptHandler, Expr, Stmt};
 use ruff_text_size::{Ranged as _, TextRange, TextSize};
 
@@ -54,6 +55,10 @@ pub(super) struct Machine<'a, 's> {
     pub classes: HashMap<&'a str, Names<'a>>,
     pub when: Vec<Guard>,
     pub handlers: Vec<Handler>,
+    /// For each transaction or savepoint that is open, how many handlers were around it.
+    transactions: Vec<usize>,
+    /// Somewhere the file asks for connections that commit each statement.
+    autocommits: bool,
     /// Inside of a handler of an exception: what is returned there is no answer.
     pub in_handler: usize,
     next_guard: usize,
@@ -76,6 +81,8 @@ impl<'a, 's> Machine<'a, 's> {
             classes: HashMap::new(),
             when: Vec::new(),
             handlers: Vec::new(),
+            transactions: Vec::new(),
+            autocommits: source.text.to_ascii_lowercase().contains("autocommit"),
             in_handler: 0,
             next_guard: 0,
             fuel: FUEL,
@@ -104,7 +111,8 @@ impl<'a, 's> Machine<'a, 's> {
                 }
                 self.frames[0].names.clone_from(&top);
                 self.last_query = None;
-                self.call(index, Vec::new(), Vec::new());
+                let switches = self.switches(index);
+                self.call(index, Vec::new(), switches);
             }
         }
         for call in std::mem::take(&mut self.survey.sends) {
@@ -130,12 +138,17 @@ impl<'a, 's> Machine<'a, 's> {
     /// Remembers a statement that is sent here.
     pub fn sent(&mut self, at: TextSize, sql: &str, call: String) {
         let place = self.source.place(at);
+        let inner = self.transactions.last().copied().unwrap_or_default();
+        let apart = |(index, handler): (usize, &Handler)| Handler {
+            apart: handler.apart || self.autocommits || index < inner,
+            ..handler.clone()
+        };
         let statement = Statement {
             place,
             sql: sql.to_owned(),
             call: Some(call),
             when: self.when.clone(),
-            caught: self.handlers.iter().rev().cloned().collect(),
+            caught: self.handlers.iter().enumerate().map(apart).rev().collect(),
         };
         let same = |one: &Statement| {
             let conditions = |s: &Statement| s.when.iter().map(|g| g.condition.clone()).collect::<Vec<_>>();
@@ -158,7 +171,7 @@ impl<'a, 's> Machine<'a, 's> {
     pub fn written(&self, expr: &Expr) -> String {
         let range = usize::from(expr.start())..usize::from(expr.end());
         let text = self.source.text.get(range).unwrap_or_default();
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = scrub_credentials(&text.split_whitespace().collect::<Vec<_>>().join(" "));
         match line.char_indices().nth(WRITTEN_CHARS) {
             Some((end, _)) => format!("{}…", &line[..end]),
             None => line,
@@ -436,7 +449,7 @@ impl<'a, 's> Machine<'a, 's> {
     }
 
     fn with(&mut self, with: &'a ast::StmtWith) -> Exit {
-        let before = self.handlers.len();
+        let (before, transactions) = (self.handlers.len(), self.transactions.len());
         for item in &with.items {
             let value = self.evaluate(&item.context_expr);
             if let Some(target) = &item.optional_vars {
@@ -447,11 +460,15 @@ impl<'a, 's> Machine<'a, 's> {
             if let Some(call) = suppression(&item.context_expr) {
                 let mut caught = Caught::default();
                 call.arguments.args.iter().for_each(|class| add_classes(&mut caught, class));
-                self.handlers.push(Handler { caught, place: self.source.place(call.start()) });
+                let place = self.source.place(call.start());
+                self.handlers.push(Handler { caught, place, apart: false });
+            } else if begins(&item.context_expr) {
+                self.transactions.push(self.handlers.len());
             }
         }
         let exit = self.block(&with.body);
         self.handlers.truncate(before);
+        self.transactions.truncate(transactions);
         exit
     }
 
@@ -464,7 +481,8 @@ impl<'a, 's> Machine<'a, 's> {
                 if let Some(class) = &handler.type_ {
                     add_classes(&mut caught, class);
                 }
-                handlers.push(Handler { caught, place: self.source.place(handler.start()) });
+                let apart = rolls_back(&handler.body);
+                handlers.push(Handler { caught, place: self.source.place(handler.start()), apart });
             }
         }
         // The first that fits catches: it is the innermost.
@@ -513,6 +531,24 @@ fn agree<'a>(names: &mut Names<'a>, others: &Names<'a>) {
     for name in others.keys() {
         names.entry(name).or_insert(Value::Unknown);
     }
+}
+
+/// `with connection.begin_nested()` and what else begins a transaction or sets a savepoint.
+fn begins(context: &Expr) -> bool {
+    let Expr::Call(call) = context else { return false };
+    let names = ["begin_nested", "begin", "connect", "connection", "transaction", "atomic"];
+    last_name(&call.func).is_some_and(|name| names.contains(&name))
+}
+
+/// Whether a handler ends the transaction that failed.
+fn rolls_back(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::Expr(expression) => match &*expression.value {
+            Expr::Call(call) => last_name(&call.func) == Some("rollback"),
+            _ => false,
+        },
+        _ => false,
+    })
 }
 
 fn add_classes(caught: &mut Caught, class: &Expr) {

@@ -75,6 +75,20 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
+    /// The parameters of a function that somebody else calls, whose defaults are switches: how they are set is
+    /// not known.
+    pub fn switches(&self, index: usize) -> Vec<(&'a str, Value)> {
+        let parameters = self.survey.functions[index].def.parameters.iter_non_variadic_params();
+        let switches = parameters.filter(|parameter| {
+            parameter.default.as_deref().is_some_and(|value| {
+                value.is_boolean_literal_expr()
+                    || value.is_none_literal_expr()
+                    || value.is_number_literal_expr()
+            })
+        });
+        switches.map(|parameter| (parameter.parameter.name.as_str(), Value::Unknown)).collect()
+    }
+
     /// Follows a call of the file's own function, and says what it returns.
     pub fn call(&mut self, index: usize, args: Vec<Value>, keywords: Vec<(&str, Value)>) -> Value {
         let Function { def, class, .. } = self.survey.functions[index];

@@ -329,3 +329,83 @@ fn bad_files_are_findings_and_no_file_is_a_reason_to_panic() {
         format!("range_ = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]\n{loops}{}c.execute('SELECT 1')\n", "  ".repeat(8));
     reading(&grows);
 }
+
+/// The verdicts on the statements of a file, with the rules of what is said of them.
+fn verdicts(text: &str) -> Vec<String> {
+    use super::super::prove::{Ground, prove};
+    let statements = reading(text).statements;
+    let proofs = prove(&statements, &Ground::default());
+    let one = |proof: &super::super::prove::Proof| {
+        let rules =
+            proof.remarks.iter().map(|remark| remark.message.code().id().trim_start_matches("runtime."));
+        let word = format!("{:?}", proof.verdict);
+        let word = word.split('(').next().unwrap_or_default().to_lowercase();
+        std::iter::once(word.as_str()).chain(rules).collect::<Vec<_>>().join(" ")
+    };
+    proofs.iter().map(one).collect()
+}
+
+#[test]
+fn an_error_that_is_caught_in_python_needs_a_savepoint() {
+    let text = r#"
+from psycopg.errors import DuplicateTable, DuplicateObject
+
+def run(engine):
+    with engine.begin() as c:
+        try:
+            c.execute("CREATE TABLE a (x int)")
+        except DuplicateTable:
+            pass
+        try:
+            with c.begin_nested():
+                c.execute("CREATE TABLE b (x int)")
+        except DuplicateTable:
+            pass
+        try:
+            c.execute("CREATE TABLE c (x int)")
+        except DuplicateTable:
+            c.rollback()
+        try:
+            with c.begin_nested():
+                c.execute("CREATE TABLE d (x int)")
+        except DuplicateObject:
+            pass
+    try:
+        with engine.begin() as c:
+            c.execute("CREATE TABLE e (x int)")
+    except DuplicateTable:
+        pass
+"#;
+    let expected =
+        ["refuted guard-without-savepoint", "proven", "proven", "refuted guard-wrong-error", "proven"];
+    assert_eq!(verdicts(text), expected);
+    let autocommit = format!("# isolation_level=\"AUTOCOMMIT\"\n{text}");
+    assert_eq!(verdicts(&autocommit)[0], "proven");
+}
+
+#[test]
+fn a_switch_that_somebody_else_sets_hides_nothing() {
+    let text = r#"
+def run(c, dry_run=True, schema="audit"):
+    if dry_run:
+        return
+    c.execute(f"CREATE SCHEMA {schema}")
+
+def main(c):
+    inner(c)
+
+def inner(c, dry_run=True):
+    if not dry_run:
+        c.execute("CREATE TABLE never (x int)")
+"#;
+    assert_eq!(shown(text), ["5: CREATE SCHEMA audit [mixed] []"]);
+}
+
+#[test]
+fn a_password_is_shown_nowhere() {
+    let text = "c.execute(\"ALTER ROLE r PASSWORD 'hunter2'\")\nif f(\"postgresql://u:hunter2@h/d\"):\n    c.execute('CREATE TABLE t (a int)')\n";
+    let statements = reading(text).statements;
+    let proofs = super::super::prove::prove(&statements, &Default::default());
+    let told = format!("{:?}", proofs.iter().map(|proof| (&proof.title, &proof.verdict)).collect::<Vec<_>>());
+    assert!(told.contains("ALTER ROLE r PASSWORD") && !told.contains("hunter2"), "{told}");
+}
