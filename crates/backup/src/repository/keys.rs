@@ -1,33 +1,63 @@
-//! The keys: master keys in the repository, each wrapped with age for whoever may open it.
+//! The keys: master keys in the repository, each wrapped for whoever may open it.
 //!
 //! `keys/<key id>/<way>.age` holds one master key, for one passphrase or one age recipient: the age program
 //! alone can unwrap it. A new master key seals what is written from then on; the older ones go on opening
-//! what they sealed, so that a rotation rewrites nothing.
+//! what they sealed, so that a rotation rewrites nothing. In a repository that is not encrypted,
+//! `keys/<key id>/open` holds it for everybody.
+
+mod ways;
+mod wrap;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use age::x25519;
+use jiff::Timestamp;
 use obyra_evidence::{Failure, text};
-use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 
+use self::ways::Digest;
+use self::wrap::{unwrap, wrap};
 use super::hex;
 use super::pack::Seal;
-use super::store::Store;
+use super::store::{Created, Store};
 use crate::Result;
 
-const FOLDER: &str = "keys";
-/// scrypt's log2 of the work: about 0.1 s, 32 MiB.
-const SCRYPT_LOG_N: u8 = 15;
+pub use self::ways::{Rotation, Way};
+pub use self::wrap::Lock;
+
+/// The folder of the keys.
+pub const FOLDER: &str = "keys";
+/// The way of a repository that is not encrypted.
+const OPEN: &str = "open";
+/// The way that a repository is made with.
+const FIRST: &str = "first";
 /// Bytes of what is wrapped: the master key, then the key of the block identities.
 const WRAPPED: usize = 64;
 
-/// The name of a master key: random, and sorted by when it was made. Written in hexadecimal.
+type Master = SecretBox<[u8; WRAPPED]>;
+
+/// The name of a master key: when it was made, and random digits, so that the newest sorts last. Written in
+/// hexadecimal. The first one's is all zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyId(#[serde(with = "hex")] pub [u8; 16]);
+
+impl KeyId {
+    /// The name of a key that is made now; it sorts after the one before, whatever the clock says.
+    fn new(now: Timestamp, before: KeyId) -> Result<KeyId> {
+        let mut last = [0; 8];
+        last.copy_from_slice(&before.0[..8]);
+        let time = u64::try_from(now.as_millisecond()).unwrap_or(0).max(u64::from_be_bytes(last) + 1);
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(no_randomness)?;
+        id[..8].copy_from_slice(&time.to_be_bytes());
+        Ok(KeyId(id))
+    }
+}
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,6 +74,9 @@ impl fmt::Debug for KeyId {
 /// What opens a repository.
 #[derive(Clone)]
 pub enum Unlock {
+    /// Nothing is needed: the repository is not encrypted, its key lies in it. Whoever can read the store
+    /// can read the databases.
+    Open,
     /// A passphrase that a person can type.
     Passphrase(SecretString),
     /// An age identity, `AGE-SECRET-KEY-1…`.
@@ -53,6 +86,7 @@ pub enum Unlock {
 impl fmt::Debug for Unlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Unlock::Open => "Open",
             Unlock::Passphrase(_) => "Passphrase",
             Unlock::Identity(_) => "Identity",
         })
@@ -69,6 +103,11 @@ impl Unlock {
         }
     }
 
+    /// Whether no secret is needed.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Unlock::Open)
+    }
+
     /// A new age identity.
     pub fn generate() -> Unlock {
         Unlock::Identity(SecretString::from(
@@ -80,8 +119,10 @@ impl Unlock {
 /// The unwrapped master keys. Clones share them.
 #[derive(Clone)]
 pub struct Keyring {
-    masters: Arc<BTreeMap<KeyId, SecretBox<[u8; WRAPPED]>>>,
+    masters: Arc<BTreeMap<KeyId, Master>>,
     current: KeyId,
+    /// There is a newer key, which the given secret does not open: what was written can be read.
+    replaced: bool,
 }
 
 impl fmt::Debug for Keyring {
@@ -96,20 +137,34 @@ impl Keyring {
         self.current
     }
 
+    /// The same, for whoever is about to seal something: never a key that was replaced.
+    pub(super) fn sealing(&self) -> Result<KeyId> {
+        if self.replaced {
+            return Err(
+                Failure::refused(text::backup::KEY_REPLACED).mended_by(text::backup::KEY_REPLACED_MEND)
+            );
+        }
+        Ok(self.current)
+    }
+
     /// The key of a pack.
-    pub fn pack_key(&self, seal: &Seal, object: &str) -> Result<[u8; 32]> {
+    pub(super) fn pack_key(&self, seal: &Seal, object: &str) -> Result<Zeroizing<[u8; 32]>> {
         let master = self.masters.get(&seal.key).ok_or_else(|| {
             Failure::new(text::backup::KEY_MISSING.with("object", object).with("key", seal.key))
                 .mended_by(text::backup::KEY_MISSING_MEND)
         })?;
-        let (key, _) = halves(master.expose_secret());
-        Ok(*blake3::keyed_hash(&key, &seal.salt).as_bytes())
+        let key = half(master, 0);
+        Ok(Zeroizing::new(*blake3::keyed_hash(&key, &seal.salt).as_bytes()))
     }
 
     /// The key of the block identities: the same under every master key, so that blocks can be compared
     /// across a rotation.
     pub fn identity_key(&self) -> [u8; 32] {
-        self.masters.get(&self.current).map_or([0; 32], |master| halves(master.expose_secret()).1)
+        self.masters.get(&self.current).map_or([0; 32], |master| *half(master, 32))
+    }
+
+    fn of(masters: BTreeMap<KeyId, Master>, current: KeyId) -> Keyring {
+        Keyring { masters: Arc::new(masters), current, replaced: false }
     }
 
     /// Whether the store has no key at all.
@@ -119,32 +174,44 @@ impl Keyring {
 
     /// Makes the first master key.
     pub async fn create(store: &Store, unlock: &Unlock) -> Result<()> {
-        let mut master = SecretBox::new(Box::new([0; WRAPPED]));
-        getrandom::fill(secrecy::ExposeSecretMut::expose_secret_mut(&mut master))
-            .map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-        let id = KeyId([0; 16]);
-        let wrapped = wrap(&master, unlock)?;
-        store.create(&format!("{FOLDER}/{id}/first.age"), wrapped.into()).await.map(drop)
+        let (id, lock) = (KeyId([0; 16]), Lock::of(unlock)?);
+        let way = if unlock.is_open() { OPEN } else { FIRST };
+        let master = new_master(None)?;
+        let wrapped = wrap(&master, &lock)?;
+        let digest = Digest(*blake3::hash(&wrapped).as_bytes());
+        if store.create(&object(id, way), wrapped.into()).await? == Created::Existed {
+            return Ok(());
+        }
+        let keyring = Keyring::of(BTreeMap::from([(id, master)]), id);
+        keyring.write_note(store, way, &lock, BTreeMap::from([(id, digest)])).await
     }
 
     /// Opens every master key that this secret opens.
     pub async fn open(store: &Store, unlock: &Unlock) -> Result<Keyring> {
-        let mut masters = BTreeMap::new();
-        for object in store.list(FOLDER).await? {
-            let Some(id) = key_id(&object.name) else { continue };
-            if masters.contains_key(&id) {
+        let mut masters: BTreeMap<KeyId, Master> = BTreeMap::new();
+        let (mut known, mut is_open) = (KeyId([0; 16]), false);
+        for info in store.list(FOLDER).await? {
+            let Some((id, way, true)) = parse(&info.name) else { continue };
+            known = known.max(id);
+            is_open |= way == OPEN;
+            if masters.contains_key(&id) || unlock.is_open() != (way == OPEN) {
                 continue;
             }
-            let Some(wrapped) = store.get(&object.name).await? else { continue };
+            let Some(wrapped) = store.get(&info.name).await? else { continue };
             if let Some(master) = unwrap(&wrapped, unlock)? {
                 masters.insert(id, master);
             }
         }
-        let Some(current) = masters.keys().next_back().copied() else {
-            return Err(Failure::refused(text::backup::WRONG_KEY.with("store", store.url()))
-                .mended_by(text::backup::WRONG_KEY_MEND));
-        };
-        Ok(Keyring { masters: Arc::new(masters), current })
+        match masters.keys().next_back().copied() {
+            Some(current) => Ok(Keyring { masters: Arc::new(masters), current, replaced: current != known }),
+            None if unlock.is_open() => {
+                Err(Failure::refused(text::backup::ENCRYPTED.with("store", store.url()))
+                    .mended_by(text::backup::ENCRYPTED_MEND))
+            }
+            None if is_open => Err(Failure::refused(text::backup::NOT_ENCRYPTED.with("store", store.url()))
+                .mended_by(text::backup::NOT_ENCRYPTED_MEND)),
+            None => Err(wrong_key(store)),
+        }
     }
 
     /// A keyring of one random key that no store holds, for tests and fuzzing.
@@ -152,55 +219,60 @@ impl Keyring {
     pub fn for_tests() -> Keyring {
         let id = KeyId([7; 16]);
         let masters = BTreeMap::from([(id, SecretBox::new(Box::new([9; WRAPPED])))]);
-        Keyring { masters: Arc::new(masters), current: id }
+        Keyring::of(masters, id)
     }
 }
 
-fn halves(master: &[u8; WRAPPED]) -> ([u8; 32], [u8; 32]) {
-    let (mut key, mut identity) = ([0; 32], [0; 32]);
-    key.copy_from_slice(&master[..32]);
-    identity.copy_from_slice(&master[32..]);
-    (key, identity)
+/// A new master key; with the given key of block identities, or a new one.
+fn new_master(identities: Option<&[u8; 32]>) -> Result<Master> {
+    let mut master: Master = SecretBox::new(Box::new([0; WRAPPED]));
+    let bytes = master.expose_secret_mut();
+    getrandom::fill(bytes).map_err(no_randomness)?;
+    if let Some(identities) = identities {
+        bytes[32..].copy_from_slice(identities);
+    }
+    Ok(master)
 }
 
-fn key_id(name: &str) -> Option<KeyId> {
-    let digits = name.strip_prefix(FOLDER)?.strip_prefix('/')?.split('/').next()?;
-    hex::decode(digits).map(KeyId)
+fn copy(master: &Master) -> Master {
+    SecretBox::new(Box::new(*master.expose_secret()))
 }
 
-fn wrap(master: &SecretBox<[u8; WRAPPED]>, unlock: &Unlock) -> Result<Vec<u8>> {
-    let failed = |error: &dyn fmt::Display| Failure::new(text::backup::KEY_NOT_WRAPPED).because(error);
-    let plain = master.expose_secret().as_slice();
-    match unlock {
-        Unlock::Passphrase(passphrase) => {
-            let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
-            recipient.set_work_factor(SCRYPT_LOG_N);
-            age::encrypt(&recipient, plain).map_err(|e| failed(&e))
-        }
-        Unlock::Identity(identity) => {
-            let identity: x25519::Identity =
-                identity.expose_secret().parse().map_err(|e: &str| failed(&e))?;
-            age::encrypt(&identity.to_public(), plain).map_err(|e| failed(&e))
-        }
+fn half(master: &Master, from: usize) -> Zeroizing<[u8; 32]> {
+    let mut half = Zeroizing::new([0; 32]);
+    half.copy_from_slice(&master.expose_secret()[from..from + 32]);
+    half
+}
+
+/// The object of a wrapped key.
+fn object(key: KeyId, way: &str) -> String {
+    let ending = if way == OPEN { "" } else { ".age" };
+    format!("{FOLDER}/{key}/{way}{ending}")
+}
+
+/// The key and the way of an object, and whether it is the wrapped key (or the note about the way).
+fn parse(name: &str) -> Option<(KeyId, String, bool)> {
+    let (key, file) = name.strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
+    let key = KeyId(hex::decode(key)?);
+    if file == OPEN {
+        return Some((key, OPEN.to_owned(), true));
+    }
+    let (way, ending) = file.rsplit_once('.')?;
+    match ending {
+        "age" => Some((key, way.to_owned(), true)),
+        "way" => Some((key, way.to_owned(), false)),
+        _ => None,
     }
 }
 
-/// `None` if it is wrapped for somebody else.
-fn unwrap(wrapped: &[u8], unlock: &Unlock) -> Result<Option<SecretBox<[u8; WRAPPED]>>> {
-    let plain = match unlock {
-        Unlock::Passphrase(passphrase) => {
-            age::decrypt(&age::scrypt::Identity::new(passphrase.clone()), wrapped)
-        }
-        Unlock::Identity(identity) => {
-            let identity: x25519::Identity = identity
-                .expose_secret()
-                .parse()
-                .map_err(|e: &str| Failure::usage(text::backup::KEY_MALFORMED).because(e))?;
-            age::decrypt(&identity, wrapped)
-        }
-    };
-    let Ok(plain) = plain else { return Ok(None) };
-    let plain = SecretBox::new(Box::new(plain));
-    let master: Option<[u8; WRAPPED]> = plain.expose_secret().as_slice().try_into().ok();
-    Ok(master.map(|master| SecretBox::new(Box::new(master))))
+fn wrong_key(store: &Store) -> Failure {
+    Failure::refused(text::backup::WRONG_KEY.with("store", store.url()))
+        .mended_by(text::backup::WRONG_KEY_MEND)
 }
+
+fn no_randomness(error: getrandom::Error) -> Failure {
+    Failure::new(text::backup::NO_RANDOMNESS).because(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ impl PackWriter {
     pub fn new(keys: &Keyring, name: &str, level: i32) -> Result<Self> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-        let seal = Seal { key: keys.current(), salt };
+        let seal = Seal { key: keys.sealing()?, salt };
         let mut buffer = Vec::new();
         buffer.extend_from_slice(MAGIC);
         buffer.extend_from_slice(&seal.key.0);
@@ -362,7 +362,7 @@ pub(super) fn damaged(name: &str) -> Failure {
 
 fn pack_key(keys: &Keyring, seal: &Seal, name: &str) -> Result<LessSafeKey> {
     let key = keys.pack_key(seal, name)?;
-    UnboundKey::new(&AES_256_GCM, &key)
+    UnboundKey::new(&AES_256_GCM, key.as_slice())
         .map(LessSafeKey::new)
         .map_err(|_| Failure::new(text::backup::SEAL.with("object", name)))
 }

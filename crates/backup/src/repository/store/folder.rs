@@ -61,7 +61,7 @@ impl Folder {
     pub(super) fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Created> {
         let target = self.root.join(name);
         let written = self.write(bytes)?;
-        let linked = self.into_place(&target, || match fs::hard_link(&written, &target) {
+        let linked = self.put_in_place(&target, || match fs::hard_link(&written, &target) {
             // Whoever made it may not have flushed its name yet.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Created::Existed),
             linked => linked.map(|()| Created::New),
@@ -74,7 +74,7 @@ impl Folder {
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let target = self.root.join(name);
         let written = self.write(bytes)?;
-        let moved = self.into_place(&target, || fs::rename(&written, &target));
+        let moved = self.put_in_place(&target, || fs::rename(&written, &target));
         if moved.is_err() {
             let _ = fs::remove_file(&written);
         }
@@ -114,7 +114,7 @@ impl Folder {
     }
 
     /// Gives a file its name, durably; makes the folders that are absent.
-    fn into_place<T>(&self, target: &Path, name: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    fn put_in_place<T>(&self, target: &Path, name: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let parent = target.parent().unwrap_or(&self.root);
         let named = match name() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
