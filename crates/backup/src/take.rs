@@ -25,16 +25,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use obyra_evidence::Progress;
+use obyra_evidence::{Progress, text};
 use obyra_postgres::Conninfo;
 use obyra_postgres::replication::Checkpoint;
-use obyra_postgres::wal::{Lsn, TimelineId, WalSegmentSize};
 use tokio::time::Instant;
 
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::layout::{BackupId, ClusterId};
 use crate::repository::manifest::Header;
+use crate::wal::{Archive, BackupWal, ProvenWal, ReservedWal};
 use local::Local;
 use outcome::Outcome;
 use pipeline::Shared;
@@ -114,25 +114,6 @@ pub struct Request {
     pub options: Options,
 }
 
-/// The WAL without which a backup is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NeededWal {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The timeline on which it began.
-    pub timeline: TimelineId,
-    /// The timeline on which it ended: a standby may have followed its primary to another.
-    pub stop_timeline: TimelineId,
-    /// The first byte that recovery reads.
-    pub start: Lsn,
-    /// The end of what it must read.
-    pub stop: Lsn,
-    /// How large segments are.
-    pub segment: WalSegmentSize,
-    /// Whether the server is a standby: it cannot end the segment that `stop` is in.
-    pub in_recovery: bool,
-}
-
 /// A backup that was taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
@@ -140,25 +121,28 @@ pub struct Taken {
     pub header: Header,
     /// Bytes that the manifest took in the store, besides `header.totals.stored`.
     pub manifest_bytes: u64,
+    /// Its WAL.
+    pub wal: ProvenWal,
     /// Interrupted backups whose packs it took over.
     pub resumed: Vec<BackupId>,
     /// Maps of earlier backups that could not be used: what they described was stored again.
     pub lost_maps: u64,
 }
 
-/// Takes a backup. `prove_wal` returns when every segment that the backup needs is in the repository and was
-/// read back; only then is the backup committed, and a failure of it is the failure of the backup.
+/// Takes a backup. It is committed when every segment of WAL that it needs is in the repository and was read
+/// back: whoever archives the cluster's WAL may have brought them, or they are received while files are read.
 pub async fn run(
     repository: &Repository,
     from: &From,
     request: &Request,
     progress: &dyn Progress,
-    prove_wal: impl AsyncFnOnce(NeededWal) -> Result<()>,
 ) -> Result<Taken> {
     let begun = Instant::now();
     let source = Connected::to(from).await?;
     let server = source.server();
     let cluster = ClusterId(server.system_identifier);
+    // From here on the server keeps the WAL that is needed.
+    let wal = ReservedWal::reserve(&Archive::new(repository, cluster), from.target()).await?;
     let prepared = Prepared::of(repository, cluster, request).await?;
     let stage = Stage {
         repository,
@@ -171,20 +155,21 @@ pub async fn run(
         now: request.now,
         progress,
     };
-    let (shared, ended) = source.take(&stage).await?;
+    let (shared, ended, wal) = source.take(&stage, wal).await?;
     let elapsed = SignedDuration::try_from(begun.elapsed()).unwrap_or_default();
-    prove_wal(NeededWal {
-        cluster,
-        timeline: ended.timeline,
-        stop_timeline: ended.stop_timeline,
-        start: ended.start,
-        stop: ended.stop,
-        segment: server.shape.wal_segment,
-        in_recovery: server.in_recovery,
-    })
-    .await?;
-    let result = Outcome { request, server, ended, stopped: request.now + elapsed };
+    progress.begin(text::backup::TAKE_WAL.message(), None);
+    let proven = wal.finish(ended.wal_stop(&server)).await;
+    progress.done();
+    let result = Outcome { request, server, ended, wal: proven?, stopped: request.now + elapsed };
     result.commit(repository, prepared, &shared).await
+}
+
+impl From {
+    fn target(&self) -> &Conninfo {
+        match self {
+            From::Protocol { target } | From::Local { target, .. } => target,
+        }
+    }
 }
 
 /// A source that was reached.
@@ -210,10 +195,10 @@ impl Connected {
         }
     }
 
-    async fn take(self, stage: &Stage<'_>) -> Result<(Arc<Shared>, Ended)> {
+    async fn take(self, stage: &Stage<'_>, wal: ReservedWal) -> Result<(Arc<Shared>, Ended, BackupWal)> {
         match self {
-            Connected::Protocol(protocol) => protocol.take(stage).await,
-            Connected::Local(local) => local.take(stage).await,
+            Connected::Protocol(protocol) => protocol.take(stage, wal).await,
+            Connected::Local(local) => local.take(stage, wal).await,
         }
     }
 }

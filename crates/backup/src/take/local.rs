@@ -20,6 +20,7 @@ use super::stage::{Ended, Stage};
 use crate::Result;
 use crate::repository::layout::EXTENT_BYTES;
 use crate::repository::manifest::{Source, Tablespace};
+use crate::wal::{BackupWal, ReservedWal};
 use directory::{DataDirectory, Found};
 use session::BackupSession;
 
@@ -49,12 +50,17 @@ impl Local {
     }
 
     /// Takes the backup's files.
-    pub(super) async fn take(self, stage: &Stage<'_>) -> Result<(Arc<Shared>, Ended)> {
+    pub(super) async fn take(
+        self,
+        stage: &Stage<'_>,
+        wal: ReservedWal,
+    ) -> Result<(Arc<Shared>, Ended, BackupWal)> {
         let waiting = text::backup::TAKE_CHECKPOINT.message();
         stage.progress.begin(waiting, None);
         let started = self.session.begin(&stage.label(), stage.options.checkpoint).await;
         stage.progress.done();
-        let start = started?;
+        let (start, timeline) = started?;
+        let wal = wal.begin(start, timeline);
         let walk = Walk(self.directory.clone());
         let total = walk.of_disk(DataDirectory::bytes).await?;
         stage.progress.begin(text::backup::TAKE_READING.message(), Some(total));
@@ -73,13 +79,12 @@ impl Local {
             start: label.start,
             timeline: label.timeline,
             stop: stopped.stop,
-            stop_timeline: label.timeline,
             backup_label: stopped.backup_label,
             tablespace_map: stopped.tablespace_map,
             tablespaces,
             complaint: None,
         };
-        Ok((shared, ended))
+        Ok((shared, ended, wal))
     }
 }
 

@@ -14,12 +14,14 @@ use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::ManifestWriter;
 use crate::repository::manifest::{Cluster, Header, Line, Totals};
+use crate::wal::ProvenWal;
 
 /// A backup whose files and WAL are all there.
 pub(super) struct Outcome<'a> {
     pub(super) request: &'a Request,
     pub(super) server: Server,
     pub(super) ended: Ended,
+    pub(super) wal: ProvenWal,
     pub(super) stopped: Timestamp,
 }
 
@@ -36,6 +38,7 @@ impl Outcome<'_> {
         counted.check()?;
         let sequence = shared.sequence.load(Ordering::Relaxed);
         let mut manifest = ManifestWriter::new(repository, shared.cluster, &shared.backup, sequence);
+        let wal = self.wal;
         let header = self.header(&mut counted, shared, &prepared);
         // Parents first.
         counted.directories.sort_by(|a, b| a.path.cmp(&b.path));
@@ -50,11 +53,11 @@ impl Outcome<'_> {
         }
         let lost_maps = prepared.parents.lost();
         let committed = prepared.claim.commit(manifest, &header).await?;
-        Ok(Taken { header, manifest_bytes: committed.bytes, resumed: prepared.resumed, lost_maps })
+        Ok(Taken { header, manifest_bytes: committed.bytes, wal, resumed: prepared.resumed, lost_maps })
     }
 
     fn header(self, counted: &mut Counted, shared: &Shared, prepared: &Prepared) -> Header {
-        let Outcome { request, server, ended, stopped } = self;
+        let Outcome { request, server, ended, stopped, .. } = self;
         let sizes = counted.files.iter().flatten().map(|file| file.size);
         Header {
             id: shared.backup.clone(),

@@ -12,7 +12,7 @@ use obyra_postgres::Conninfo;
 use obyra_postgres::replication::{
     BackupEvent, BaseBackup, BaseBackupOptions, CancelToken, Tablespace as Sent, Walsender,
 };
-use obyra_postgres::wal::Lsn;
+use obyra_postgres::wal::{Lsn, TimelineId};
 
 use super::intake::Intake;
 use super::label::Label;
@@ -21,6 +21,7 @@ use super::server::Server;
 use super::stage::{Ended, Stage};
 use crate::Result;
 use crate::repository::manifest::{Source, Tablespace};
+use crate::wal::{BackupWal, ReservedWal};
 use archive::Archives;
 use server_manifest::ServerManifest;
 
@@ -36,7 +37,7 @@ pub(super) struct Protocol {
 /// The end of a stream.
 struct Received {
     archives: Archives,
-    stop: (Lsn, obyra_postgres::wal::TimelineId),
+    stop: Lsn,
     complaint: Option<String>,
 }
 
@@ -48,7 +49,11 @@ impl Protocol {
     }
 
     /// Takes the backup's files.
-    pub(super) async fn take(mut self, stage: &Stage<'_>) -> Result<(Arc<Shared>, Ended)> {
+    pub(super) async fn take(
+        mut self,
+        stage: &Stage<'_>,
+        wal: ReservedWal,
+    ) -> Result<(Arc<Shared>, Ended, BackupWal)> {
         let options = BaseBackupOptions {
             label: stage.label(),
             checkpoint: stage.options.checkpoint,
@@ -61,7 +66,8 @@ impl Protocol {
         let begun = begin(&mut self.walsender, &options).await;
         stage.progress.done();
         waiting.over();
-        let (mut backup, start, tablespaces) = begun?;
+        let (mut backup, (start, timeline), tablespaces) = begun?;
+        let wal = wal.begin(start, timeline);
         let total = tablespaces.iter().map(|space| space.size_estimate).sum();
         stage.progress.begin(text::backup::TAKE_READING.message(), total);
         let received = stage.drive(start, None, async |intake| receive(&mut backup, intake).await).await;
@@ -76,14 +82,13 @@ impl Protocol {
             source,
             start: label.start,
             timeline: label.timeline,
-            stop: stop.0,
-            stop_timeline: stop.1,
+            stop,
             backup_label,
             tablespace_map,
             tablespaces: tablespaces.into_iter().filter_map(outside).collect(),
             complaint,
         };
-        Ok((shared, ended))
+        Ok((shared, ended, wal))
     }
 }
 
@@ -95,12 +100,12 @@ fn rate_kb(bytes_per_second: u64) -> u32 {
 async fn begin<'w>(
     walsender: &'w mut Walsender,
     options: &BaseBackupOptions,
-) -> Result<(BaseBackup<'w>, Lsn, Vec<Sent>)> {
+) -> Result<(BaseBackup<'w>, (Lsn, TimelineId), Vec<Sent>)> {
     let mut backup = walsender.base_backup(options).await?;
     let mut start = None;
     loop {
         match (backup.next().await?, start) {
-            (Some(BackupEvent::Started { lsn, .. }), None) => start = Some(lsn),
+            (Some(BackupEvent::Started { lsn, timeline }), None) => start = Some((lsn, timeline)),
             (Some(BackupEvent::Tablespaces(tablespaces)), Some(start)) => {
                 return Ok((backup, start, tablespaces));
             }
@@ -127,7 +132,7 @@ async fn receive(backup: &mut BaseBackup<'_>, intake: &mut Intake<'_>) -> Result
                 None => return Err(out_of_order()),
             },
             BackupEvent::Progress(_) => {}
-            BackupEvent::Finished { lsn, timeline, corrupt, warnings } => {
+            BackupEvent::Finished { lsn, corrupt, warnings, .. } => {
                 manifest.ok_or_else(out_of_order)?.end()?;
                 let complaint = corrupt.map(|corrupt| format!("{corrupt}\n{}", warnings.join("\n")));
                 if complaint.is_none() {
@@ -135,7 +140,7 @@ async fn receive(backup: &mut BaseBackup<'_>, intake: &mut Intake<'_>) -> Result
                         intake.note(text::backup::TAKE_SERVER_SAYS.with("warning", warning));
                     }
                 }
-                return Ok(Received { archives, stop: (lsn, timeline), complaint });
+                return Ok(Received { archives, stop: lsn, complaint });
             }
             BackupEvent::Started { .. } | BackupEvent::Tablespaces(_) => return Err(out_of_order()),
         }

@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 use obyra_evidence::Progress;
-use obyra_postgres::wal::{Lsn, TimelineId};
+use obyra_postgres::wal::{Lsn, SegmentName, TimelineId};
 
 use super::Options;
 use super::intake::Intake;
 use super::parents::Parents;
 use super::pipeline::{Contents, Pipeline, Shared, first};
-use super::server::Shape;
+use super::server::{Server, Shape};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::layout::{BackupId, ClusterId};
@@ -38,12 +38,21 @@ pub(super) struct Ended {
     pub(super) start: Lsn,
     pub(super) timeline: TimelineId,
     pub(super) stop: Lsn,
-    pub(super) stop_timeline: TimelineId,
     pub(super) backup_label: String,
     pub(super) tablespace_map: Option<String>,
     pub(super) tablespaces: Vec<Tablespace>,
     /// What the server said of damaged pages.
     pub(super) complaint: Option<String>,
+}
+
+impl Ended {
+    /// The end of the WAL that is wanted: all of the segment, since a primary ends it when a backup stops, and
+    /// the archive shall go on without a hole. A standby cannot.
+    pub(super) fn wal_stop(&self, server: &Server) -> Lsn {
+        let size = server.shape.wal_segment;
+        let last = SegmentName::ending_at(self.stop, self.timeline, size);
+        if server.in_recovery { self.stop } else { last.end(size) }
+    }
 }
 
 impl Stage<'_> {

@@ -5,7 +5,7 @@ use obyra_evidence::{Failure, text};
 use obyra_postgres::replication::Checkpoint;
 use obyra_postgres::tokio_postgres::Row;
 use obyra_postgres::tokio_postgres::types::ToSql;
-use obyra_postgres::wal::Lsn;
+use obyra_postgres::wal::{Lsn, TimelineId};
 use obyra_postgres::{Conninfo, Limits, Session, sql_failure};
 
 use crate::Result;
@@ -44,16 +44,18 @@ impl BackupSession {
             .map_err(|error| sql_failure(what(), &error).mended_by(text::backup::TAKE_DATA_DIRECTORY_MEND))
     }
 
-    /// Begins; returns when the checkpoint is written. WAL from the returned position on belongs to the
-    /// backup.
-    pub(super) async fn begin(&self, label: &str, checkpoint: Checkpoint) -> Result<Lsn> {
+    /// Begins; returns when the checkpoint is written. WAL from the returned position of the returned timeline
+    /// on belongs to the backup.
+    pub(super) async fn begin(&self, label: &str, checkpoint: Checkpoint) -> Result<(Lsn, TimelineId)> {
         let fast = checkpoint == Checkpoint::Fast;
         let row = if self.0.version().at_least(15) {
             self.ask("SELECT pg_backup_start($1, $2)::text", &[&label, &fast]).await
         } else {
             self.ask("SELECT pg_start_backup($1, $2, false)::text", &[&label, &fast]).await
         };
-        row?.get::<_, String>(0).parse()
+        let start = row?.get::<_, String>(0).parse()?;
+        let timeline = self.ask("SELECT timeline_id FROM pg_control_checkpoint()", &[]).await?;
+        Ok((start, TimelineId(timeline.get::<_, i32>(0).cast_unsigned())))
     }
 
     /// Ends. It does not wait for an archive: that the WAL is kept is seen to elsewhere.

@@ -1,0 +1,10 @@
+//! Backups of real clusters: taken while they are written to, restored, replayed, and compared.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
+#![allow(clippy::print_stderr, reason = "what a server said when a test fails")]
+
+#[path = "../wal/server.rs"]
+#[allow(dead_code, reason = "the WAL's tests use the rest")]
+mod server;
+mod site;
+mod whole;
