@@ -16,6 +16,7 @@ pub mod repository;
 pub mod restore;
 pub mod retention;
 pub mod take;
+pub mod verify;
 pub mod wal;
 
 pub use policy::{

@@ -36,9 +36,24 @@ pub struct Repository {
 
 /// The only object that is neither a pack nor sealed: what this folder is.
 #[derive(Debug, Serialize, Deserialize)]
-struct Marker {
+pub(crate) struct Marker {
     format: u32,
     what: String,
+}
+
+impl Marker {
+    fn of(format: u32) -> Marker {
+        Marker { format, what: "obyra-db backup repository".to_owned() }
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(unreadable_marker)
+    }
+
+    /// Whether these are the bytes that this program writes, or an older one of the same format.
+    pub(crate) fn is_as_written(bytes: &[u8]) -> bool {
+        (1..=FORMAT).any(|format| Marker::of(format).bytes().is_ok_and(|written| written == bytes))
+    }
 }
 
 impl Repository {
@@ -49,9 +64,7 @@ impl Repository {
             if Keyring::is_absent(&store).await? {
                 Keyring::create(&store, unlock).await?;
             }
-            let marker = Marker { format: FORMAT, what: "obyra-db backup repository".to_owned() };
-            let marker = serde_json::to_vec_pretty(&marker).map_err(unreadable_marker)?;
-            store.create(REPOSITORY, marker.into()).await?;
+            store.create(REPOSITORY, Marker::of(FORMAT).bytes()?.into()).await?;
         }
         Self::open(store, unlock).await
     }

@@ -5,6 +5,7 @@
 //! archive; nothing else is remembered.
 
 mod archive;
+mod content;
 mod during;
 mod event;
 mod fetch;
@@ -18,12 +19,14 @@ mod spool;
 mod tail;
 
 pub use archive::{Archive, Put};
+pub use content::Content;
 pub use during::{BackupWal, ProvenWal, ReservedWal, prove};
 pub use event::{ArchiveEvent, Lag};
 pub(crate) use fetch::unfinished;
 pub use fetch::{Fetched, fetch, fetch_exit_code};
 pub use index::{Chain, Hole, Index, Stretch, TimelineIndex, lineage};
 pub use name::{Part, WalObject, folder};
+pub(crate) use pages::refusal;
 pub use pages::{Fault, PageCheck, SegmentHeader, cluster_of};
 pub use push::{Pushed, push};
 pub use receive::{ReceiveOptions, Tell, receive};

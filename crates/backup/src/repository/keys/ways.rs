@@ -82,6 +82,21 @@ impl Keyring {
         Ok(keys.into_iter().map(way).collect())
     }
 
+    /// The hashes of the wrapped keys, by object, as the sealed notes tell.
+    pub(crate) async fn wrapped(&self, store: &Store) -> Result<BTreeMap<String, [u8; 32]>> {
+        let mut wrapped = BTreeMap::new();
+        for info in store.list(FOLDER).await? {
+            let Some((key, way, false)) = parse(&info.name) else { continue };
+            if !self.masters.contains_key(&key) {
+                continue;
+            }
+            // One that cannot be opened was not written by us.
+            let Ok(Some(note)) = self.note(store, &info.name).await else { continue };
+            wrapped.extend(note.wrapped.iter().map(|(key, hash)| (object(*key, &way), hash.0)));
+        }
+        Ok(wrapped)
+    }
+
     /// Adds a way, which opens all that this keyring opens.
     pub async fn add(&self, store: &Store, name: &str, lock: &Lock) -> Result<()> {
         check_name(name, lock)?;
