@@ -1,6 +1,8 @@
 //! The WAL held against the backups and the window: which backups lack WAL, and which instants cannot be
 //! brought back.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use obyra_evidence::{Severity, text};
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalFileName};
@@ -66,17 +68,24 @@ pub(super) async fn verify(
         }
         Err(failure) => return Err(failure),
     };
+    // Without the history, recovery does not even know that it lacks something.
+    let lost = index.timelines().keys().filter(|timeline| index.history(**timeline).is_none());
+    let mut lost: BTreeMap<TimelineId, Vec<BackupId>> =
+        lost.map(|timeline| (*timeline, Vec::new())).collect();
     for (id, header) in &of.headers {
         let chain = index.chain(header.start, header.stop, TimelineId(header.timeline));
         if let Some(timeline) = chain.history {
-            let file = format!("{}/{}", folder(cluster), timeline.history_file_name());
-            let message = text::backup::VERIFY_HISTORY.with("timeline", timeline);
-            verified.fault(Severity::Error, &file, message, vec![id.clone()]);
+            lost.entry(timeline).or_default().push(id.clone());
         }
         for hole in chain.holes {
             let message = of_hole(text::backup::VERIFY_NO_WAL.with("backup", id), hole);
             verified.fault(Severity::Error, &cluster.manifest(id), message, vec![id.clone()]);
         }
+    }
+    for (timeline, backups) in lost {
+        let file = format!("{}/{}", folder(cluster), timeline.history_file_name());
+        let message = text::backup::VERIFY_HISTORY.with("timeline", timeline);
+        verified.fault(Severity::Error, &file, message, backups);
     }
     let Some(window) = window else { return Ok(()) };
     let headers: Vec<&Header> = of.headers.values().collect();
