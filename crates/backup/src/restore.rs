@@ -13,6 +13,7 @@ mod oids;
 mod part;
 mod place;
 mod plan;
+mod prepared;
 mod recovery;
 mod survey;
 mod target;

@@ -1,15 +1,15 @@
 //! `global/pg_control`: which cluster it is, and the settings that a server must not go below while it
 //! replays this cluster's WAL.
 //!
-//! The layout is `ControlFileData` (src/include/catalog/pg_control.h) of versions 1300 (PostgreSQL 13 to 17)
-//! and 1800 (18), on 64-bit little-endian machines; both agree in what is read here.
+//! The layout is `ControlFileData` (src/include/catalog/pg_control.h) of versions 1300 (PostgreSQL 13 to 16), 1700
+//! and 1800, on 64-bit little-endian machines; they agree in what is read here.
 
 use obyra_postgres::wal::Lsn;
 
 /// Where it is in the data directory.
 pub(crate) const PATH: &str = "global/pg_control";
 
-const VERSIONS: [u32; 2] = [1300, 1800];
+const VERSIONS: [u32; 3] = [1300, 1700, 1800];
 /// A number that every machine of one floating-point format writes alike.
 const FLOAT: f64 = 1_234_567.0;
 

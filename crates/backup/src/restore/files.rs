@@ -20,8 +20,8 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::control;
 use super::place::Place;
+use super::{control, prepared};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::Manifest;
@@ -111,9 +111,10 @@ impl Restore {
         let control = control.ok_or_else(|| Failure::new(text::backup::RESTORE_WITHOUT_CONTROL))?;
         let begun = shared.clone();
         let _marker = in_thread(move || skeleton::begin(&begun.restore)).await?;
+        let surplus = prepared::surplus(repository, *cluster, manifest).await?;
         shared.clone().blocks(progress).await?;
         let last = shared.clone();
-        in_thread(move || finish::finish(&last.restore, &control)).await?;
+        in_thread(move || finish::finish(&last.restore, &control, &surplus)).await?;
         Ok(Written {
             files: shared.restore.manifest.files.len() as u64,
             bytes: shared.written.load(Ordering::Relaxed),

@@ -49,9 +49,11 @@ pub(super) fn flushed(flusher: JoinHandle<Result<()>>) -> Result<()> {
     flusher.join().unwrap_or_else(|_| Err(Failure::new(text::backup::RESTORE_INTERRUPTED)))
 }
 
-/// Writes the small files, waits for the disk, writes `global/pg_control`, and lets go of the folder.
-pub(super) fn finish(restore: &Restore, control: &[u8]) -> Result<()> {
+/// Writes the small files, removes those that recovery is better off without, waits for the disk, writes
+/// `global/pg_control`, and lets go of the folder.
+pub(super) fn finish(restore: &Restore, control: &[u8], surplus: &[String]) -> Result<()> {
     let place = &restore.place;
+    surplus.iter().try_for_each(|path| remove(&place.data.join(path)))?;
     for small in &restore.small {
         write(restore, &place.data.join(&small.path), small.contents.as_bytes())?;
     }
