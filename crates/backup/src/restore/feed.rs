@@ -62,7 +62,10 @@ impl Feeder {
         let failure = Arc::new(Mutex::new(None));
         let slot = failure.clone();
         let task = tokio::spawn(async move {
-            if let Err(failure) = feed.run().await {
+            // A folder that is gone went with its server, which has a reason of its own.
+            if let Err(failure) = feed.run().await
+                && feed.folder.is_dir()
+            {
                 // Without this file the server would wait for ever.
                 let _ = lay(&feed.folder, "failed", b"");
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
