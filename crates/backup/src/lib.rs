@@ -5,6 +5,7 @@
 //! else is remembered between two runs. Nothing here reads the strategy file or prints.
 
 pub mod adopt;
+mod child;
 pub mod drill;
 pub mod expire;
 pub mod export;

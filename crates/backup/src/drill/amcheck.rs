@@ -4,7 +4,6 @@
 use std::process::Stdio;
 
 use obyra_evidence::{Failure, text};
-use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Limits, Session, sql_failure};
 
 use super::checks::Check;
@@ -26,11 +25,8 @@ pub(super) async fn check(instance: &Instance) -> Result<Check> {
     if available.is_none() {
         return Ok(Check::skipped(name, text::backup::DRILL_AMCHECK_MISSING));
     }
-    let mut command = instance.restored.installation().tool("pg_amcheck");
+    let mut command = instance.restored.installation().tool_on("pg_amcheck", &admin);
     command.args(["--all", "--install-missing", "--no-password", JOBS]);
-    for (variable, value) in admin.env() {
-        command.env(variable, value.expose_secret());
-    }
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.map_err(|e| Failure::new(text::backup::DRILL_FAILED.message()).because(e))?;
     if output.status.success() {

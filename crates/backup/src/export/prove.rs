@@ -8,9 +8,8 @@ use obyra_postgres::cluster::{Installation, TemporaryCluster};
 use obyra_postgres::{Conninfo, Limits, Session, quote, sql_failure};
 use tokio::process::Child;
 
-use super::stream;
-use crate::Result;
 use crate::figures::{self, TableFigures};
+use crate::{Result, child};
 
 /// The roles that grants and policies of the database may name.
 pub(super) async fn roles(session: &Session) -> Result<Vec<String>> {
@@ -41,11 +40,10 @@ pub(super) async fn prepare(
 
 /// pg_restore, which reads the dump from its input and stops at the first error.
 pub(super) fn restoring(installation: &Installation, copy: &Conninfo) -> Result<Child> {
-    let mut command = installation.tool("pg_restore");
+    let mut command = installation.tool_on("pg_restore", copy);
     command.args(["--no-password", "--exit-on-error", "--dbname"]).arg(copy.database());
-    stream::connect(&mut command, copy);
     command.stdin(Stdio::piped()).stdout(Stdio::null());
-    stream::spawn(command, text::backup::PG_RESTORE.message())
+    child::spawn(command, text::backup::PG_RESTORE)
 }
 
 /// The copy against the source's snapshot.

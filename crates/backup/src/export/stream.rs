@@ -4,16 +4,16 @@ use std::io::{self, Write};
 use std::process::Stdio;
 
 use bytes::Bytes;
-use obyra_evidence::{Failure, Message, Progress, text};
+use obyra_evidence::{Failure, Progress, text};
 use obyra_postgres::Conninfo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use super::seal::Recipients;
 use super::{Source, prove};
-use crate::Result;
 use crate::repository::store::{Store, Upload};
+use crate::{Result, child};
 
 /// Bytes of a part of the upload: the least that S3 takes is 5 MiB.
 const PART: usize = 8 << 20;
@@ -42,7 +42,7 @@ pub(super) async fn run(
     let (Some(mut output), Some(mut input)) = (dump.stdout.take(), restore.stdin.take()) else {
         return Err(failure("pipes"));
     };
-    let complaints = (complaint(&mut dump), complaint(&mut restore));
+    let complaints = (child::complaint(&mut dump), child::complaint(&mut restore));
     let upload = upload(store, object, received);
     let pump = async {
         let mut chunk = vec![0; CHUNK];
@@ -60,54 +60,17 @@ pub(super) async fn run(
         tokio::task::block_in_place(|| sealed.finish().and_then(|mut parts| parts.flush())).map_err(failure)
     };
     let (stored, pumped, said, restored) = tokio::join!(upload, pump, complaints.0, complaints.1);
-    ended(&mut dump, text::backup::PG_DUMP.message(), said).await?;
-    ended(&mut restore, text::backup::PG_RESTORE.message(), restored).await?;
+    child::ended(&mut dump, text::backup::PG_DUMP, said).await?;
+    child::ended(&mut restore, text::backup::PG_RESTORE, restored).await?;
     pumped?;
     stored
 }
 
 fn dumping(source: &Source<'_>, snapshot: &str) -> Result<Child> {
-    let mut command = source.installation.tool("pg_dump");
+    let mut command = source.installation.tool_on("pg_dump", source.database);
     command.args(["--format=custom", "--no-password", "--snapshot", snapshot]);
-    connect(&mut command, source.database);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    spawn(command, text::backup::PG_DUMP.message())
-}
-
-/// The connection goes by environment: an argument would show the password.
-pub(super) fn connect(command: &mut Command, database: &Conninfo) {
-    use obyra_postgres::secrecy::ExposeSecret as _;
-    for (name, value) in database.env() {
-        command.env(name, value.expose_secret());
-    }
-}
-
-pub(super) fn spawn(mut command: Command, what: Message) -> Result<Child> {
-    command.stderr(Stdio::piped()).kill_on_drop(true);
-    command.spawn().map_err(|e| Failure::new(what).because(e))
-}
-
-/// What a program complains of, read as it comes so that it never waits for us.
-fn complaint(child: &mut Child) -> impl Future<Output = String> + use<> {
-    let stderr = child.stderr.take();
-    async move {
-        let mut said = Vec::new();
-        if let Some(mut stderr) = stderr {
-            // A pipe that breaks ends the complaint; the exit code still tells.
-            let _ = stderr.read_to_end(&mut said).await;
-        }
-        String::from_utf8_lossy(&said).trim().to_owned()
-    }
-}
-
-async fn ended(child: &mut Child, what: Message, said: String) -> Result<()> {
-    let status = child.wait().await.map_err(failure)?;
-    if status.success() {
-        return Ok(());
-    }
-    let last: Vec<&str> = said.lines().rev().take(5).collect();
-    let last: Vec<&str> = last.into_iter().rev().collect();
-    Err(Failure::new(what).because(if last.is_empty() { status.to_string() } else { last.join("\n") }))
+    child::spawn(command, text::backup::PG_DUMP)
 }
 
 /// Cuts what is written into parts and hands them over.

@@ -4,7 +4,6 @@ use std::process::Stdio;
 
 use obyra_evidence::{Failure, text};
 use obyra_postgres::cluster::Installation;
-use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Result, Session, sql_failure};
 
 /// What is dumped.
@@ -24,7 +23,7 @@ pub(super) async fn dump(
     database: &Conninfo,
     wanted: Wanted<'_>,
 ) -> Result<String> {
-    let mut command = installation.tool("pg_dump");
+    let mut command = installation.tool_on("pg_dump", database);
     command.args(["--schema-only", "--no-owner", "--no-privileges", "--no-password", "--no-tablespaces"]);
     command.args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--encoding=UTF8"]);
     command.args(["--lock-wait-timeout=10s", "--extension=*"]);
@@ -32,9 +31,6 @@ pub(super) async fn dump(
     command.args(wanted.without.iter().map(|table| format!("--exclude-table=*.{}", pattern(table))));
     if wanted.clean {
         command.arg("--clean");
-    }
-    for (name, value) in database.env() {
-        command.env(name, value.expose_secret());
     }
     command.env("PGAPPNAME", "obyra-db").stdin(Stdio::null()).kill_on_drop(true);
     let failed = || Failure::new(text::baseline::DUMP_FAILED.with("database", database.host_summary()));

@@ -5,7 +5,6 @@ use std::process::Stdio;
 
 use obyra_evidence::{Failure, Finding, Severity, text};
 use obyra_postgres::cluster::Installation;
-use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Result, Session, quote, sql_failure};
 
 use super::{Size, Sizes};
@@ -59,11 +58,11 @@ pub(crate) async fn restore(
         "DO $$ BEGIN CREATE ROLE {RESTORER} SUPERUSER; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     );
     admin.batch_execute(&create).await.map_err(|e| sql_failure(text::gate::RESTORING.message(), &e))?;
-    let mut command = installation.tool("psql");
+    let mut command = installation.tool_on("psql", empty);
     command
         .args(["--no-psqlrc", "--quiet", "--no-password", "--file", "-"])
         .env("PGOPTIONS", format!("-c role={RESTORER}"));
-    let (_, complaints) = run(command, empty, Some(&script)).await?;
+    let (_, complaints) = run(command, Some(&script)).await?;
     let refused: Vec<&str> = complaints.lines().filter(|line| matters(line)).collect();
     Ok(refused.first().map(|first| partly(first, refused.len(), start)).into_iter().collect())
 }
@@ -90,7 +89,7 @@ pub(super) async fn stamp(admin: &Session, table: &str, revisions: &[String]) ->
 }
 
 async fn dump(installation: &Installation, database: &Conninfo) -> Result<Vec<u8>> {
-    let mut command = installation.tool("pg_dump");
+    let mut command = installation.tool_on("pg_dump", database);
     command.args(["--schema-only", "--no-owner", "--no-privileges", "--no-password", "--no-tablespaces"]);
     command.args([
         "--no-publications",
@@ -98,23 +97,16 @@ async fn dump(installation: &Installation, database: &Conninfo) -> Result<Vec<u8
         "--no-security-labels",
         "--lock-wait-timeout=10s",
     ]);
-    let (script, complaints) = run(command, database, None).await?;
+    let (script, complaints) = run(command, None).await?;
     if script.is_empty() {
         return Err(Failure::new(text::gate::DUMP_FAILED.with("why", complaints.trim())));
     }
     Ok(script)
 }
 
-async fn run(
-    mut command: tokio::process::Command,
-    whereto: &Conninfo,
-    input: Option<&[u8]>,
-) -> Result<(Vec<u8>, String)> {
+async fn run(mut command: tokio::process::Command, input: Option<&[u8]>) -> Result<(Vec<u8>, String)> {
     use tokio::io::AsyncWriteExt as _;
     let failed = |error: std::io::Error| Failure::new(text::gate::DUMP_FAILED.with("why", error));
-    for (name, value) in whereto.env() {
-        command.env(name, value.expose_secret());
-    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     let pipe = child.stdin.take();

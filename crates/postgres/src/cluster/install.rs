@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use obyra_evidence::{Failure, Progress, text};
+use secrecy::ExposeSecret as _;
 
 use super::user::ServerUser;
 use super::{fetch, tools};
-use crate::Result;
+use crate::{Conninfo, Result};
 
 /// What a cluster cannot be made without.
 const REQUIRED: [&str; 3] = ["postgres", "initdb", "pg_ctl"];
@@ -72,6 +73,15 @@ impl Installation {
     /// arguments and variables.
     pub fn tool(&self, name: &str) -> tokio::process::Command {
         tools::client(&self.bin_dir.join(name), self.lib_dir.as_deref()).into()
+    }
+
+    /// The same, with a connection. It goes by environment: an argument would show the password.
+    pub fn tool_on(&self, name: &str, database: &Conninfo) -> tokio::process::Command {
+        let mut command = self.tool(name);
+        for (variable, value) in database.env() {
+            command.env(variable, value.expose_secret());
+        }
+        command
     }
 
     /// One of its programs, run by the server's user.

@@ -91,7 +91,7 @@ async fn create_database(source: &Session, admin: &Session, database: &str) -> R
 async fn transfer(target: Target<'_>, admin: &Conninfo) -> Result<()> {
     let folder = tempfile::tempdir().map_err(|e| Failure::new(failed()).because(e))?;
     let dump = folder.path().join("copy.dump");
-    let mut command = target.installation.tool("pg_dump");
+    let mut command = target.installation.tool_on("pg_dump", target.database);
     command
         .args(["--format=custom", "--no-password", "--no-tablespaces", "--no-publications"])
         .args(["--no-subscriptions", "--no-security-labels", "--lock-wait-timeout=10s"])
@@ -100,24 +100,20 @@ async fn transfer(target: Target<'_>, admin: &Conninfo) -> Result<()> {
     if target.copied == Copied::Schema {
         command.arg("--schema-only");
     }
-    run(command, "pg_dump", target.database).await?;
+    run(command, "pg_dump").await?;
 
-    let mut command = target.installation.tool("pg_restore");
+    let mut command = target.installation.tool_on("pg_restore", admin);
     // A name with `=` in it would be read as a connection string, so it is one.
     let name = target.database.database().replace('\\', r"\\").replace('\'', r"\'");
     command
         .args(["--exit-on-error", "--no-password", "--no-tablespaces"])
         .arg(format!("--dbname=dbname='{name}'"))
         .arg(&dump);
-    run(command, "pg_restore", admin).await
+    run(command, "pg_restore").await
 }
 
-async fn run(mut command: Command, program: &str, whereto: &Conninfo) -> Result<()> {
-    use obyra_postgres::secrecy::ExposeSecret as _;
+async fn run(mut command: Command, program: &str) -> Result<()> {
     let failed = || Failure::new(text::seeds::TOOL_FAILED.with("program", program));
-    for (name, value) in whereto.env() {
-        command.env(name, value.expose_secret());
-    }
     let output = command
         .env("PGAPPNAME", "obyra-db")
         .stdin(Stdio::null())

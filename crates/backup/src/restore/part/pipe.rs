@@ -2,19 +2,16 @@
 
 use std::process::Stdio;
 
-use obyra_evidence::{Failure, Message, Progress, text};
+use obyra_evidence::{Failure, Progress, text};
 use obyra_postgres::Conninfo;
 use obyra_postgres::cluster::Installation;
-use obyra_postgres::secrecy::ExposeSecret as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use crate::Result;
+use crate::{Result, child};
 
 /// Bytes that are passed on at a time.
 const CHUNK: usize = 256 << 10;
-/// Lines of a complaint that are worth reading.
-const LINES: usize = 6;
 
 /// Runs both; returns the bytes that passed. A failure of either leaves the target as it was.
 pub(super) async fn run(
@@ -23,19 +20,19 @@ pub(super) async fn run(
     (to, before): (&Conninfo, &str),
     progress: &dyn Progress,
 ) -> Result<u64> {
-    let mut dump = installation.tool("pg_dump");
+    let mut dump = installation.tool_on("pg_dump", from);
     dump.args(["--no-password", "--no-publications", "--no-subscriptions", "--no-security-labels"]);
     dump.args(["--no-tablespaces"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut load = installation.tool("psql");
+    let mut load = installation.tool_on("psql", to);
     load.args(["--no-psqlrc", "--quiet", "--no-password", "--single-transaction", "--set=ON_ERROR_STOP=1"]);
     load.args(["--file=-"]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut dump = spawn(dump, from, text::backup::PART_DUMP)?;
-    let mut load = spawn(load, to, text::backup::PART_LOAD)?;
-    let complaints = (complaint(&mut dump), complaint(&mut load));
+    let mut dump = child::spawn(dump, text::backup::PART_DUMP)?;
+    let mut load = child::spawn(load, text::backup::PART_LOAD)?;
+    let complaints = (child::complaint(&mut dump), child::complaint(&mut load));
     let pump = pump(&mut dump, &mut load, before, progress);
     let (passed, dump_said, load_said) = tokio::join!(pump, complaints.0, complaints.1);
-    let dumped = ended(&mut dump, text::backup::PART_DUMP.message(), dump_said).await;
-    let loaded = ended(&mut load, text::backup::PART_LOAD.message(), load_said).await;
+    let dumped = child::ended(&mut dump, text::backup::PART_DUMP, dump_said).await;
+    let loaded = child::ended(&mut load, text::backup::PART_LOAD, load_said).await;
     // When psql gives up, pg_dump breaks off: the reason is psql's.
     loaded?;
     dumped?;
@@ -68,36 +65,4 @@ async fn pump(dump: &mut Child, load: &mut Child, before: &str, progress: &dyn P
     drop(input);
     written.map_err(failed)?;
     Ok(passed)
-}
-
-/// The connection goes by environment: an argument would show the password.
-fn spawn(mut command: Command, to: &Conninfo, what: obyra_evidence::Code) -> Result<Child> {
-    for (name, value) in to.env() {
-        command.env(name, value.expose_secret());
-    }
-    command.stderr(Stdio::piped()).kill_on_drop(true);
-    command.spawn().map_err(|e| Failure::new(what).because(e))
-}
-
-/// What a program complains of, read as it comes so that it never waits for us.
-fn complaint(child: &mut Child) -> impl Future<Output = String> + use<> {
-    let stderr = child.stderr.take();
-    async move {
-        let mut said = Vec::new();
-        if let Some(mut stderr) = stderr {
-            // A pipe that breaks ends the complaint; the exit code still tells.
-            let _ = stderr.read_to_end(&mut said).await;
-        }
-        let said = String::from_utf8_lossy(&said);
-        let lines: Vec<&str> = said.trim().lines().collect();
-        lines[lines.len().saturating_sub(LINES)..].join("\n")
-    }
-}
-
-async fn ended(child: &mut Child, what: Message, said: String) -> Result<()> {
-    let status = child.wait().await.map_err(|e| Failure::new(what.clone()).because(e))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(what).because(if said.is_empty() { status.to_string() } else { said }))
 }
