@@ -1,12 +1,12 @@
 //! Where the statements of a seed begin, and what in it could not run inside a transaction.
 //!
-//! This is PostgreSQL's lexical structure and no more: strings, quoted names, comments,
-//! dollar quotes and the `BEGIN ATOMIC … END` of SQL functions. What a statement means is
-//! the server's business.
+//! PostgreSQL's lexical structure and the `BEGIN ATOMIC … END` of SQL functions, no more. What a statement
+//! means is the server's business.
 
 use std::path::Path;
 
 use obyra_evidence::{Code, Failure, Place, text};
+use obyra_postgres::lex::{Kind, tokens};
 
 /// How many words tell what a statement is.
 const WORDS: usize = 4;
@@ -50,8 +50,8 @@ pub(crate) fn place(file: &Path, text: &str, byte: usize) -> Place {
 
 /// The statements of a text.
 pub(crate) fn statements(text: &str) -> Result<Vec<Statement>, Refusal> {
-    let mut scanner = Scanner::new(text);
-    let outcome = scanner.run();
+    let mut scanner = Scanner::default();
+    let outcome = scanner.run(text);
     // Before what stopped the scan: the data of a `COPY … FROM stdin` ends in a meta-command.
     for statement in &scanner.done {
         if let Some((what, mend)) = statement.refused() {
@@ -92,76 +92,42 @@ impl Statement {
     }
 }
 
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
+#[derive(Default)]
+struct Scanner {
     current: Option<Statement>,
     /// Inside how many `BEGIN ATOMIC` and `CASE` of a routine's body.
     depth: usize,
     done: Vec<Statement>,
 }
 
-impl<'a> Scanner<'a> {
-    fn new(text: &'a str) -> Self {
-        Scanner { text, at: 0, current: None, depth: 0, done: Vec::new() }
-    }
-
-    fn rest(&self) -> &'a str {
-        &self.text[self.at..]
-    }
-
-    fn run(&mut self) -> Result<(), Refusal> {
-        while let Some(c) = self.rest().chars().next() {
-            let rest = self.rest();
-            if c.is_whitespace() {
-                self.at += c.len_utf8();
-            } else if rest.starts_with("--") {
-                self.at += rest.find('\n').unwrap_or(rest.len());
-            } else if rest.starts_with("/*") {
-                self.at += comment_length(rest);
-            } else if c == ';' && self.depth == 0 {
-                self.at += 1;
-                self.done.extend(self.current.take());
-            } else {
-                self.token(c)?;
+impl Scanner {
+    fn run(&mut self, text: &str) -> Result<(), Refusal> {
+        let mut at = 0;
+        for (kind, token) in tokens(text) {
+            match kind {
+                Kind::Space | Kind::Comment => {}
+                Kind::Symbol if token == ";" && self.depth == 0 => self.done.extend(self.current.take()),
+                _ => self.token(kind, token, at, text)?,
             }
+            at += token.len();
         }
         self.done.extend(self.current.take());
         Ok(())
     }
 
     /// Anything that belongs to a statement.
-    fn token(&mut self, c: char) -> Result<(), Refusal> {
-        let start = self.at;
-        let rest = self.rest();
+    fn token(&mut self, kind: Kind, token: &str, start: usize, text: &str) -> Result<(), Refusal> {
         self.current.get_or_insert_with(|| Statement { start, ..Statement::default() });
-        match c {
-            '\\' => {
-                return Err(Refusal {
-                    byte: start,
-                    what: text::seeds::META_COMMAND,
-                    mend: text::seeds::MEND_META_COMMAND,
-                    words: rest.split_whitespace().next().unwrap_or("\\").to_owned(),
-                });
-            }
-            '\'' => self.at += string_length(rest, false),
-            '"' => self.at += quoted_length(rest, '"'),
-            '$' => self.at += dollar_length(rest).unwrap_or(1),
-            _ if is_word_start(c) => {
-                let length = rest.find(|c| !is_word_part(c)).unwrap_or(rest.len());
-                let word = rest[..length].to_lowercase();
-                self.at += length;
-                if word == "e" && self.rest().starts_with('\'') {
-                    self.at += string_length(self.rest(), true);
-                } else {
-                    self.word(word);
-                }
-            }
-            // A number takes its letters with it: `1e5` has no word `e5`.
-            _ if c.is_ascii_digit() => {
-                self.at += rest.find(|c| !is_word_part(c)).unwrap_or(rest.len());
-            }
-            _ => self.at += c.len_utf8(),
+        if token == "\\" {
+            return Err(Refusal {
+                byte: start,
+                what: text::seeds::META_COMMAND,
+                mend: text::seeds::MEND_META_COMMAND,
+                words: text[start..].split_whitespace().next().unwrap_or("\\").to_owned(),
+            });
+        }
+        if kind == Kind::Word {
+            self.word(token.to_lowercase());
         }
         Ok(())
     }
@@ -181,65 +147,6 @@ impl<'a> Scanner<'a> {
             statement.words.push(word);
         }
     }
-}
-
-fn is_word_start(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
-}
-
-fn is_word_part(c: char) -> bool {
-    is_word_start(c) || c.is_ascii_digit() || c == '$'
-}
-
-/// `/* … /* … */ … */`: PostgreSQL's comments nest.
-fn comment_length(rest: &str) -> usize {
-    let bytes = rest.as_bytes();
-    let (mut at, mut depth) = (2, 1);
-    while depth > 0 && at < bytes.len() {
-        match bytes.get(at..at + 2) {
-            Some(b"/*") => (at, depth) = (at + 2, depth + 1),
-            Some(b"*/") => (at, depth) = (at + 2, depth - 1),
-            _ => at += 1,
-        }
-    }
-    at
-}
-
-/// Up to the closing quote; a doubled one is two strings side by side, which is as good.
-fn quoted_length(rest: &str, quote: char) -> usize {
-    rest[1..].find(quote).map_or(rest.len(), |at| at + 2)
-}
-
-fn string_length(rest: &str, backslash_escapes: bool) -> usize {
-    if !backslash_escapes {
-        return quoted_length(rest, '\'');
-    }
-    let mut at = 1;
-    while let Some(found) = rest[at..].find(['\'', '\\']) {
-        at += found;
-        if rest[at..].starts_with('\\') {
-            at += 1 + rest[at + 1..].chars().next().map_or(0, char::len_utf8);
-        } else if rest[at..].starts_with("''") {
-            // Two strings side by side would lose the escapes of the second.
-            at += 2;
-        } else {
-            return at + 1;
-        }
-    }
-    rest.len()
-}
-
-/// `$$…$$` or `$tag$…$tag$`; `None` for a parameter such as `$1`.
-fn dollar_length(rest: &str) -> Option<usize> {
-    let close = rest[1..].find('$')? + 1;
-    let tag = &rest[1..close];
-    let is_tag = tag.chars().all(|c| is_word_start(c) || c.is_ascii_digit())
-        && !tag.starts_with(|c: char| c.is_ascii_digit());
-    if !is_tag {
-        return None;
-    }
-    let quote = &rest[..=close];
-    Some(rest[quote.len()..].find(quote).map_or(rest.len(), |at| at + 2 * quote.len()))
 }
 
 #[cfg(test)]
