@@ -25,6 +25,17 @@ pub(crate) fn execute(sql: &str) -> String {
     format!("    op.execute({prefix}\"\"\"\n{body}\n    \"\"\")\n")
 }
 
+/// A text as a docstring or a comment holds it: it ends neither early nor with a backslash.
+pub(crate) fn harmless(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '"' => '\'',
+        '\\' => '/',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
 fn on_one_line(sql: &str) -> String {
     let escaped = sql.replace('\\', "\\\\").replace('\r', "\\r");
     if sql.contains('"') && !sql.contains('\'') {

@@ -10,7 +10,7 @@ use obyra_postgres::quote;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::literal::execute;
+use super::literal::{execute, harmless};
 use super::script::{Entry, Statement};
 
 /// How many digits of the hash identify a revision: as many as Alembic's own.
@@ -173,7 +173,7 @@ impl Draft<'_> {
     }
 
     fn source(&self, id: &str) -> String {
-        let message: String = self.wording.message.chars().map(harmless).collect();
+        let message = harmless(&self.wording.message);
         let mut text = format!(
             "\"\"\"{}\n\nWritten by `obyra-db migrate baseline`: the schema as it was, in place of the revisions in archived/.\n",
             message.trim()
@@ -218,16 +218,6 @@ fn block(body: &str) -> String {
     let tag = std::iter::once("$do$".to_owned()).chain(numbered).find(|tag| !body.contains(tag.as_str()));
     let tag = tag.unwrap_or_default();
     format!("DO {tag} {body} {tag}")
-}
-
-/// A docstring ends neither early nor with a backslash.
-fn harmless(c: char) -> char {
-    match c {
-        '"' => '\'',
-        '\\' => '/',
-        c if c.is_control() => ' ',
-        c => c,
-    }
 }
 
 const ROUTINES: &str = "routines";

@@ -19,7 +19,7 @@ use super::files::checksum;
 use super::prove::Ground;
 use super::trial::Pass;
 use crate::Policy;
-use crate::baseline::{execute, slug, versions};
+use crate::baseline::{execute, harmless, slug, versions};
 use crate::graph::{self, Naming};
 
 /// How many digits of the hash identify a revision: as many as Alembic's own.
@@ -140,7 +140,7 @@ fn written(
     undo: &undo::Undo,
     irreversible: &[String],
 ) -> String {
-    let message: String = message.chars().map(harmless).collect();
+    let message = harmless(message);
     let follows = follows.map_or_else(|| "None".to_owned(), |id| format!("\"{id}\""));
     let mut out = format!(
         "\"\"\"{}\n\nWritten by `obyra-db migrate runtime to-revision`. The upgrade does nothing \
@@ -163,23 +163,9 @@ fn written(
     }
     out += "def downgrade() -> None:\n";
     for title in irreversible {
-        let _ = writeln!(
-            out,
-            "    # nothing takes this back: {}",
-            title.chars().map(harmless).collect::<String>()
-        );
+        let _ = writeln!(out, "    # nothing takes this back: {}", harmless(title));
     }
     out += "    raise NotImplementedError(\"restore a backup\")  \
             # obyra-db: allow[gate.downgrade-failed] PostgreSQL cannot take all of it back\n";
     out
-}
-
-/// A docstring ends neither early nor with a backslash.
-fn harmless(c: char) -> char {
-    match c {
-        '"' => '\'',
-        '\\' => '/',
-        c if c.is_control() => ' ',
-        c => c,
-    }
 }
