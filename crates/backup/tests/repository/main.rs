@@ -1,4 +1,4 @@
-//! The repository as a whole: verified, damaged, copied, repaired, and read by a program of another language.
+//! The repository as a whole: verified, and damaged.
 
 mod sample;
 mod verify;

@@ -29,8 +29,6 @@ pub struct Sample {
     pub repository: Repository,
     pub full: BackupId,
     pub incremental: BackupId,
-    /// As the second backup found them.
-    pub files: Files,
 }
 
 /// Bytes that compress a little, different for each seed.
@@ -83,7 +81,7 @@ pub async fn make(store: Store, unlock: &Unlock) -> Sample {
     };
     drop(Claim::begin(&repository, CLUSTER, &id("20261103T030000Z-00ef"), note).await.unwrap());
     drop(Expiry::begin(&repository, CLUSTER, std::slice::from_ref(&full)).await.unwrap());
-    Sample { repository, full, incremental, files }
+    Sample { repository, full, incremental }
 }
 
 /// Segments 3 to 6 of the first timeline, a part of 7, the second timeline from the middle of 6 on.

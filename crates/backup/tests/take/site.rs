@@ -2,7 +2,6 @@
 //! back as servers.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +16,6 @@ use obyra_backup::take::{self, From, Options, Request, Taken};
 use obyra_backup::wal::Archive;
 use obyra_evidence::{Progress, Quiet};
 use obyra_postgres::replication::Checkpoint;
-use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::wal::{WalFileName, WalSegmentSize};
 use obyra_postgres::{Limits, Session};
 use tempfile::TempDir;
@@ -38,8 +36,8 @@ pub fn segment() -> WalSegmentSize {
 
 pub struct Site {
     pub server: Server,
-    pub folder: TempDir,
     pub repository: Repository,
+    _folder: TempDir,
     /// Backups begin a minute apart, by the clock of these tests.
     minutes: AtomicI64,
 }
@@ -68,15 +66,11 @@ impl Site {
         let folder = tempfile::Builder::new().prefix("obyra-take-").tempdir().unwrap();
         let store = Store::folder(&folder.path().join("repository")).unwrap();
         let repository = Repository::open_or_create(store, &Unlock::generate()).await.unwrap();
-        Site { server, folder, repository, minutes: AtomicI64::new(0) }
+        Site { server, _folder: folder, repository, minutes: AtomicI64::new(0) }
     }
 
     pub async fn session(&self) -> Session {
         Session::connect(&self.server.admin(), Limits::patient()).await.unwrap()
-    }
-
-    pub async fn take(&self, way: Way) -> Taken {
-        self.try_take(way, Options::default(), &Quiet).await.unwrap()
     }
 
     pub async fn try_take(&self, way: Way, options: Options, progress: &dyn Progress) -> Result<Taken> {
@@ -147,27 +141,13 @@ impl Site {
         let manifest = self.manifest(header).await.into();
         stage.raise(&plan, &manifest, Action::Promote, &Quiet).await.unwrap()
     }
-
-    /// Bytes of all objects below a folder of the cluster.
-    pub async fn stored(&self, folder: &str) -> u64 {
-        let folder = format!("{}/{folder}", self.server.cluster().folder());
-        self.repository.store.list(&folder).await.unwrap().iter().map(|object| object.bytes).sum()
-    }
-
-    /// The path of an object of the repository.
-    pub fn object(&self, name: &str) -> PathBuf {
-        self.folder.path().join("repository").join(name)
-    }
 }
 
 /// Checks a restored server with PostgreSQL's own programs, and ends it.
 pub async fn prove_sound(site: &Site, instance: Instance) {
     let admin = instance.restored.admin("postgres").unwrap();
-    let mut amcheck = instance.restored.installation().tool("pg_amcheck");
+    let mut amcheck = instance.restored.installation().tool_on("pg_amcheck", &admin);
     amcheck.args(["--all", "--install-missing", "--no-password"]);
-    for (variable, value) in admin.env() {
-        amcheck.env(variable, value.expose_secret());
-    }
     let output = amcheck.output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let scratch = instance.restored.stop().await.unwrap();
