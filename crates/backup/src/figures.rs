@@ -96,9 +96,8 @@ pub(crate) async fn of_blocks(
         )
     };
     // A scan of its own for each range: several in one condition would read all of the table.
-    let range = |(from, to): &(u32, u32)| {
-        part(format!("WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"))
-    };
+    let range =
+        |(from, to): &(u32, u32)| part(format!("WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"));
     let parts: Vec<String> =
         if blocks.is_empty() { vec![part(String::new())] } else { blocks.iter().map(range).collect() };
     let sql = format!(

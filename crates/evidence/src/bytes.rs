@@ -32,6 +32,9 @@ mod tests {
     fn two_or_three_digits() {
         let shown = [0, 999, 1_000, 9_949, 9_960, 999_400, 999_600, 912_345_678, 3_000_000_000];
         let shown = shown.map(|bytes| HumanBytes(bytes).to_string());
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "912 MB", "3.0 GB"]);
+        assert_eq!(
+            shown,
+            ["0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "912 MB", "3.0 GB"]
+        );
     }
 }

@@ -36,11 +36,11 @@ pub(crate) use calls::{OPERATES, SENDS, SENT_AS};
 use facts::Module;
 pub(crate) use judge::{trouble_message, unread_message};
 pub(crate) use names::is_other_database;
+use project::Project;
 pub(crate) use read::troubles;
 pub(crate) use roles::{is_main_guard, is_self, is_type_checking, last_name};
-pub(crate) use swallow::{hides, suppression};
-use project::Project;
 use source::{Source, Unread};
+pub(crate) use swallow::{hides, suppression};
 
 /// A tree is freed, and walked, by recursion; see [`source::DEPTH_MAX`].
 const STACK_BYTES: usize = 64 * 1024 * 1024;
