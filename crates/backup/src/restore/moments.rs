@@ -13,11 +13,11 @@ const CONTINUES: u16 = 0x0001;
 const IS_LONG: u16 = 0x0002;
 /// `XLP_FIRST_IS_OVERWRITE_CONTRECORD`: a record that was left unfinished before a crash does not go on.
 const GIVES_UP: u16 = 0x0008;
-const SHORT_HEADER: usize = 24;
+pub(super) const SHORT_HEADER: usize = 24;
 const LONG_HEADER: usize = 40;
-const RECORD_HEADER: usize = 24;
+pub(super) const RECORD_HEADER: usize = 24;
 /// `XLOG_BLCKSZ`; servers that were compiled with another size are refused elsewhere.
-const PAGE: usize = 8192;
+pub(super) const PAGE: usize = 8192;
 /// What is kept of a record: enough for a restore point with its name.
 const HEAD: usize = 128;
 /// Microseconds from 1970 to 2000, where PostgreSQL's time begins.

@@ -7,6 +7,7 @@
 
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
 
+use super::moments::{PAGE, RECORD_HEADER, SHORT_HEADER};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::Manifest;
@@ -17,10 +18,6 @@ const FOLDER: &str = "pg_twophase/";
 /// From 17 on the names are numbers with their epoch. Before, the server sees to it.
 const DIGITS: usize = 16;
 
-const PAGE: usize = 8192;
-/// `XLogPageHeaderData`, as all pages of a segment but the first have it.
-const PAGE_HEADER: usize = 24;
-const RECORD_HEADER: usize = 24;
 /// Where `CheckPoint.nextXid` is in the record, behind the header and the two bytes of a short length; the same
 /// from PostgreSQL 14 to 18.
 const NEXT_XID: usize = RECORD_HEADER + 2 + 24;
@@ -74,7 +71,7 @@ fn record(segment: &[u8], at: usize, length: usize) -> Option<Vec<u8>> {
     let here = length.min(PAGE - at % PAGE);
     let mut bytes = segment.get(at..at.checked_add(here)?)?.to_vec();
     if here < length {
-        let next = at + here + PAGE_HEADER;
+        let next = at + here + SHORT_HEADER;
         bytes.extend_from_slice(segment.get(next..next + length - here)?);
     }
     Some(bytes)
@@ -95,13 +92,13 @@ mod tests {
 
     #[test]
     fn the_next_transaction_of_a_checkpoint_wherever_it_lies() {
-        for at in [PAGE_HEADER, PAGE - 8, PAGE - 40, PAGE - 56, PAGE - 58] {
+        for at in [SHORT_HEADER, PAGE - 8, PAGE - 40, PAGE - 56, PAGE - 58] {
             let record = online(0x1_0000_0375);
             let here = record.len().min(PAGE - at);
             let mut segment = vec![0; 2 * PAGE];
             segment[at..at + here].copy_from_slice(&record[..here]);
             let rest = &record[here..];
-            segment[PAGE + PAGE_HEADER..PAGE + PAGE_HEADER + rest.len()].copy_from_slice(rest);
+            segment[PAGE + SHORT_HEADER..PAGE + SHORT_HEADER + rest.len()].copy_from_slice(rest);
             assert_eq!(next_xid(&segment, at), Some(0x1_0000_0375), "at {at}");
             segment[at + 17.min(here - 1)] = 9;
             assert!(here <= 17 || next_xid(&segment, at).is_none(), "another record at {at}");

@@ -131,14 +131,14 @@ fn merged(before: &str, ours: &[(String, String)]) -> String {
 /// The value of a setting in the text of a configuration file, the last one if there are several. Included
 /// files are not followed.
 pub(crate) fn value_of(configuration: &str, wanted: &str) -> Option<String> {
-    let lines = configuration.lines().filter_map(|line| {
+    let mut lines = configuration.lines().filter_map(|line| {
         let line = line.trim();
         let (name, rest) = line.split_at(line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?);
         let rest = rest.trim_start();
         let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
         name.eq_ignore_ascii_case(wanted).then_some(rest)
     });
-    let rest = lines.last()?;
+    let rest = lines.next_back()?;
     let Some(quoted) = rest.strip_prefix('\'') else {
         return Some(rest.split([' ', '\t', '#']).next().unwrap_or_default().to_owned());
     };

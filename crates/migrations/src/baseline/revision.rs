@@ -173,7 +173,7 @@ impl Draft<'_> {
     }
 
     fn source(&self, id: &str) -> String {
-        let message = harmless(&self.wording.message);
+        let message = harmless(self.wording.message);
         let mut text = format!(
             "\"\"\"{}\n\nWritten by `obyra-db migrate baseline`: the schema as it was, in place of the revisions in archived/.\n",
             message.trim()

@@ -15,7 +15,8 @@ use crate::printer::Printer;
 
 const GITHUB: &str = include_str!("../../templates/github.yml");
 const GITLAB: &str = include_str!("../../templates/gitlab.yml");
-const FLASK: &str = include_str!("../../templates/flask_commands.py");
+/// The example application has it as it is written.
+const FLASK: &str = include_str!("../../../../examples/obyra-mini/obyra_mini/database_commands.py");
 const FLASK_FILE: &str = "database_commands.py";
 
 /// Actions by commit, since a tag can be moved.
