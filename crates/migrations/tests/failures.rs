@@ -250,17 +250,20 @@ fn orphan(work: &Workplace<'_>) -> std::process::Child {
         .args([
             "-u",
             "-c",
-            concat!(include_str!("../src/driver.py"), include_str!("../src/driver/replay.py")),
+            concat!(
+                include_str!("../src/driver.py"),
+                include_str!("../src/driver/baseline.py"),
+                include_str!("../src/driver/replay.py")
+            ),
         ])
         .env("DATABASE_URL", url.expose_secret())
         .current_dir(work.project)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .expect("a process");
     let setup = serde_json::json!({
-        "directory": work.project.join("migrations"), "config": null, "app": null, "version_table_schema": null,
+        "directory": work.project.join("migrations"), "config": null, "app": null, "version_table_schema": null, "versions": null,
         "session": ["SET client_connection_check_interval = '2s'"], "identity": "SELECT 1",
     });
     let requests = format!(
