@@ -6,6 +6,7 @@
 
 pub mod adopt;
 mod child;
+pub mod copy;
 pub mod drill;
 pub mod expire;
 pub mod export;

@@ -46,6 +46,21 @@ impl Marker {
         Marker { format, what: "obyra-db backup repository".to_owned() }
     }
 
+    /// What this program writes.
+    pub(crate) fn current() -> Result<Vec<u8>> {
+        Marker::of(FORMAT).bytes()
+    }
+
+    /// Reads it; fails if this program is too old for the repository.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Marker> {
+        let marker: Marker = serde_json::from_slice(bytes).map_err(unreadable_marker)?;
+        if marker.format > FORMAT {
+            return Err(Failure::refused(text::backup::NEWER_FORMAT.with("format", marker.format))
+                .mended_by(text::backup::NEWER_FORMAT_MEND));
+        }
+        Ok(marker)
+    }
+
     fn bytes(&self) -> Result<Vec<u8>> {
         serde_json::to_vec_pretty(self).map_err(unreadable_marker)
     }
@@ -64,7 +79,7 @@ impl Repository {
             if Keyring::is_absent(&store).await? {
                 Keyring::create(&store, unlock).await?;
             }
-            store.create(REPOSITORY, Marker::of(FORMAT).bytes()?.into()).await?;
+            store.create(REPOSITORY, Marker::current()?.into()).await?;
         }
         Self::open(store, unlock).await
     }
@@ -75,11 +90,7 @@ impl Repository {
             return Err(Failure::new(text::backup::NO_REPOSITORY.with("store", store.url()))
                 .mended_by(text::backup::NO_REPOSITORY_MEND));
         };
-        let marker: Marker = serde_json::from_slice(&marker).map_err(unreadable_marker)?;
-        if marker.format > FORMAT {
-            return Err(Failure::refused(text::backup::NEWER_FORMAT.with("format", marker.format))
-                .mended_by(text::backup::NEWER_FORMAT_MEND));
-        }
+        Marker::parse(&marker)?;
         let keys = Keyring::open(&store, unlock).await?;
         Ok(Repository { store, keys })
     }

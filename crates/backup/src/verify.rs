@@ -25,7 +25,10 @@ use crate::repository::manifest::Header;
 use crate::repository::store::{ObjectInfo, Store};
 use crate::wal::Archive;
 
+use objects::Reading;
+
 pub use chain::{Gap, gaps};
+pub(crate) use objects::is_object;
 
 /// Which objects are read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +113,7 @@ impl Verified {
 pub async fn objects(store: &Store, share: &Share, progress: &dyn Progress) -> Result<Verified> {
     let mut verified = Verified::default();
     let listed = objects::listing(store).await?;
-    objects::read(store, None, &listed, share, &mut verified, progress).await;
+    Reading { store, with: None, share, progress }.run(&listed, &mut verified).await;
     Ok(verified)
 }
 
@@ -125,9 +128,8 @@ pub async fn contents(
     let mut verified = Verified::default();
     let listed = objects::listing(&repository.store).await?;
     let known = Known::read(repository, &listed, &mut verified).await?;
-    let hashes =
-        objects::read(&repository.store, Some((repository, &known)), &listed, share, &mut verified, progress)
-            .await;
+    let (store, with) = (&repository.store, Some((&repository.keys, &known)));
+    let hashes = Reading { store, with, share, progress }.run(&listed, &mut verified).await;
     if verified.stopped_by.is_some() {
         return Ok(verified);
     }

@@ -354,6 +354,16 @@ pub async fn header(repository: &Repository, cluster: ClusterId, backup: &Backup
     commit.map(|commit| commit.header).ok_or_else(|| no_backup(backup))
 }
 
+/// The packs with the lines of a manifest, as its commit object names them.
+pub(crate) async fn parts(
+    repository: &Repository,
+    cluster: ClusterId,
+    backup: &BackupId,
+) -> Result<Vec<PackEntry>> {
+    let commit = Commit::find(repository, cluster, backup).await?;
+    commit.map(|commit| commit.parts).ok_or_else(|| no_backup(backup))
+}
+
 fn lines(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
     frame.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }

@@ -48,6 +48,16 @@ pub struct Note {
     pub started: Timestamp,
     /// The backups whose maps it reads: its parent, and interrupted ones whose packs it takes over.
     pub uses: Vec<BackupId>,
+    /// Whether it may use every backup: a copy that is being made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everything: bool,
+}
+
+impl Note {
+    /// Whether it uses a backup.
+    fn uses(&self, backup: &BackupId) -> bool {
+        self.everything || self.uses.contains(backup)
+    }
 }
 
 /// A claim, as another program sees it.
@@ -74,7 +84,7 @@ impl Claimed {
 
     /// Whether it keeps a backup from being expired: its own, or one that it uses.
     pub fn holds(&self, backup: &BackupId) -> bool {
-        let uses = self.note.as_ref().is_none_or(|note| note.uses.contains(backup));
+        let uses = self.note.as_ref().is_none_or(|note| note.uses(backup));
         self.is_alive() && (self.backup == *backup || uses)
     }
 }
@@ -200,6 +210,7 @@ mod tests {
             program: "0".to_owned(),
             started: Timestamp::UNIX_EPOCH,
             uses: uses.iter().copied().map(id).collect(),
+            everything: false,
         };
         let silent_for = SignedDuration::from_mins(minutes);
         Claimed { backup: id(day), silent_for, note: Some(note) }
@@ -215,6 +226,9 @@ mod tests {
         assert!(claim(9, 14, &[8]).holds(&id(9)));
         assert!(!claim(9, 14, &[8]).holds(&id(7)));
         assert!(!claim(9, 15, &[8]).holds(&id(8)));
+        let mut copying = claim(9, 14, &[]);
+        copying.note.iter_mut().for_each(|note| note.everything = true);
+        assert!(copying.holds(&id(7)), "a copy may use everything");
         let unreadable = Claimed { note: None, ..claim(9, 1, &[]) };
         assert!(unreadable.holds(&id(7)), "it may use anything");
     }

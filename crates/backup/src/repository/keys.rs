@@ -5,6 +5,7 @@
 //! what they sealed, so that a rotation rewrites nothing. In a repository that is not encrypted,
 //! `keys/<key id>/open` holds it for everybody.
 
+mod mirror;
 mod ways;
 mod wrap;
 
@@ -26,6 +27,7 @@ use super::pack::Seal;
 use super::store::{Created, Store};
 use crate::Result;
 
+pub(crate) use self::mirror::mirror;
 pub use self::ways::{Rotation, Way};
 pub use self::wrap::Lock;
 
@@ -149,12 +151,15 @@ impl Keyring {
 
     /// The key of a pack.
     pub(super) fn pack_key(&self, seal: &Seal, object: &str) -> Result<Zeroizing<[u8; 32]>> {
-        let master = self.masters.get(&seal.key).ok_or_else(|| {
-            Failure::new(text::backup::KEY_MISSING.with("object", object).with("key", seal.key))
-                .mended_by(text::backup::KEY_MISSING_MEND)
-        })?;
-        let key = half(master, 0);
+        let key = half(self.master(seal.key, object)?, 0);
         Ok(Zeroizing::new(*blake3::keyed_hash(&key, &seal.salt).as_bytes()))
+    }
+
+    fn master(&self, key: KeyId, object: &str) -> Result<&Master> {
+        self.masters.get(&key).ok_or_else(|| {
+            Failure::new(text::backup::KEY_MISSING.with("object", object).with("key", key))
+                .mended_by(text::backup::KEY_MISSING_MEND)
+        })
     }
 
     /// The key of the block identities: the same under every master key, so that blocks can be compared

@@ -138,9 +138,14 @@ impl ClusterId {
         format!("{}/wal/{timeline:08X}", self.folder())
     }
 
+    /// The folder of the figures.
+    pub fn figures_folder(self) -> String {
+        format!("{}/figures", self.folder())
+    }
+
     /// The figures that were taken with a backup, for the drill to compare with: `figures/<backup>`.
     pub fn figures(self, backup: &BackupId) -> String {
-        format!("{}/figures/{backup}", self.folder())
+        format!("{}/{backup}", self.figures_folder())
     }
 
     /// The folder of the claims of running backups.

@@ -354,6 +354,12 @@ pub fn seal_of(name: &str, bytes: &[u8]) -> Result<Seal> {
     parts.ok_or_else(|| damaged(name))
 }
 
+/// Whether a failure tells of an object that is not what was written, and not of a store or a key.
+pub(crate) fn is_damage(failure: &Failure) -> bool {
+    let damage = [text::backup::OBJECT_DAMAGED, text::backup::FRAME_DAMAGED, text::backup::OBJECT_UNREADABLE];
+    damage.contains(&failure.what.code())
+}
+
 /// An object is not what was written.
 pub(super) fn damaged(name: &str) -> Failure {
     Failure::new(text::backup::OBJECT_DAMAGED.with("object", name))

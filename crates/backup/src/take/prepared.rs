@@ -40,6 +40,7 @@ impl Prepared {
             program: request.program.clone(),
             started: request.now,
             uses: Vec::new(),
+            everything: false,
         };
         let mut claim = Claim::begin(repository, cluster, &backup, note).await?;
         let mut layers = Vec::new();

@@ -52,6 +52,11 @@ pub(super) async fn listing(store: &Store) -> Result<Vec<ObjectInfo>> {
     Ok(listed)
 }
 
+/// Whether the format has objects of such names.
+pub(crate) fn is_object(name: &str) -> bool {
+    what(name, WalSegmentSize::SMALLEST) != What::Stranger
+}
+
 fn what(name: &str, size: WalSegmentSize) -> What {
     if name == REPOSITORY {
         return What::Marker;
@@ -69,6 +74,7 @@ fn what(name: &str, size: WalSegmentSize) -> What {
     let known = cluster.pack_of(name).is_some()
         || below(cluster.backups()).is_some_and(is_backup)
         || below(cluster.claims()).is_some_and(is_backup)
+        || below(cluster.figures_folder()).is_some_and(is_backup)
         || below(cluster.expiring())
             .and_then(|mark| mark.split_once('.'))
             .is_some_and(|(id, _)| is_backup(id))
@@ -76,58 +82,66 @@ fn what(name: &str, size: WalSegmentSize) -> What {
     if known { What::Pack } else { What::Stranger }
 }
 
-/// Reads the objects of a share; returns the hashes of the packs that were read and are whole.
-pub(super) async fn read(
-    store: &Store,
-    with: Option<(&Repository, &Known)>,
-    listed: &[ObjectInfo],
-    share: &Share,
-    verified: &mut Verified,
-    progress: &dyn Progress,
-) -> BTreeMap<String, [u8; 32]> {
-    let taken: Vec<&ObjectInfo> = listed.iter().filter(|info| share.takes(&info.name)).collect();
-    let total = taken.iter().map(|info| info.bytes).sum();
-    progress.begin(text::backup::VERIFYING.message(), Some(total));
-    let keys = with.map(|(repository, _)| repository.keys.clone());
-    let size_of = |name: &str| {
-        let of = with.zip(cluster_of(name)).and_then(|((_, known), cluster)| known.clusters.get(&cluster));
-        of.map(super::OfCluster::segment_size).unwrap_or_default()
-    };
-    let mut hashes = BTreeMap::new();
-    let mut looks = stream::iter(taken)
-        .map(|info| {
-            let look = Look { name: info.name.clone(), size: size_of(&info.name), keys: keys.clone() };
-            async move { (info, look.at(store, info).await) }
-        })
-        .buffered(AT_ONCE);
-    while let Some((info, looked)) = looks.next().await {
-        match looked {
-            Ok(None) => {}
-            Ok(Some(looked)) => {
-                verified.objects += 1;
-                verified.bytes += info.bytes;
-                if let Some(hash) = looked.hash {
-                    hashes.insert(info.name.clone(), hash);
+/// A reading of the objects of a share.
+pub(super) struct Reading<'a> {
+    pub(super) store: &'a Store,
+    /// The keys, and what the manifests say, where there is a key.
+    pub(super) with: Option<(&'a Keyring, &'a Known)>,
+    pub(super) share: &'a Share,
+    pub(super) progress: &'a dyn Progress,
+}
+
+impl Reading<'_> {
+    /// Reads the objects; returns the hashes of the packs that were read and are whole.
+    pub(super) async fn run(
+        &self,
+        listed: &[ObjectInfo],
+        verified: &mut Verified,
+    ) -> BTreeMap<String, [u8; 32]> {
+        let taken: Vec<&ObjectInfo> = listed.iter().filter(|info| self.share.takes(&info.name)).collect();
+        let total = taken.iter().map(|info| info.bytes).sum();
+        self.progress.begin(text::backup::VERIFYING.message(), Some(total));
+        let mut hashes = BTreeMap::new();
+        let looks = stream::iter(taken).map(|info| async move { (info, self.look(info).await) });
+        let mut looks = looks.buffered(AT_ONCE);
+        while let Some((info, looked)) = looks.next().await {
+            match looked {
+                Ok(None) => {}
+                Ok(Some(looked)) => {
+                    verified.objects += 1;
+                    verified.bytes += info.bytes;
+                    if let Some(hash) = looked.hash {
+                        hashes.insert(info.name.clone(), hash);
+                    }
+                    if let Some((severity, message)) = looked.fault {
+                        let known = self.with.filter(|_| severity == Severity::Error);
+                        let backups = known.map_or_else(Vec::new, |(_, known)| known.concerns(&info.name));
+                        verified.fault(severity, &info.name, message, backups);
+                    }
                 }
-                if let Some((severity, message)) = looked.fault {
-                    let backups = with.map_or_else(Vec::new, |(_, known)| known.concerns(&info.name));
-                    let backups = if severity == Severity::Error { backups } else { Vec::new() };
-                    verified.fault(severity, &info.name, message, backups);
+                Err(failure) => {
+                    verified.stopped_by = Some(failure.to_string());
+                    break;
                 }
             }
-            Err(failure) => {
-                verified.stopped_by = Some(failure.to_string());
-                break;
-            }
+            verified.stopped_after = Some(info.name.clone());
+            self.progress.advance(info.bytes);
         }
-        verified.stopped_after = Some(info.name.clone());
-        progress.advance(info.bytes);
+        if verified.stopped_by.is_none() {
+            verified.stopped_after = None;
+        }
+        self.progress.done();
+        hashes
     }
-    if verified.stopped_by.is_none() {
-        verified.stopped_after = None;
+
+    /// `None` if it is gone: parts are merged and claims end while we read.
+    async fn look(&self, info: &ObjectInfo) -> Result<Option<Looked>> {
+        let of = self.with.zip(cluster_of(&info.name));
+        let of = of.and_then(|((_, known), cluster)| known.clusters.get(&cluster));
+        let size = of.map_or(WalSegmentSize::SMALLEST, super::OfCluster::segment_size);
+        let keys = self.with.map(|(keys, _)| keys.clone());
+        Look { name: info.name.clone(), size, keys }.at(self.store, info).await
     }
-    progress.done();
-    hashes
 }
 
 /// One object to be looked at.
@@ -144,7 +158,6 @@ struct Looked {
 }
 
 impl Look {
-    /// `None` if it is gone: parts are merged and claims end while we read.
     async fn at(self, store: &Store, info: &ObjectInfo) -> Result<Option<Looked>> {
         if what(&self.name, self.size) == What::Stranger {
             let message = text::backup::VERIFY_STRANGER.with("object", &self.name);

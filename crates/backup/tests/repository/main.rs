@@ -1,4 +1,6 @@
-//! The repository as a whole: verified, and damaged.
+//! A repository and its store, from outside: verified, copied, repaired.
 
+mod copy;
+mod limited;
 mod sample;
 mod verify;

@@ -55,6 +55,19 @@ pub fn size() -> WalSegmentSize {
     WalSegmentSize::new(SEGMENT).unwrap()
 }
 
+/// Who takes a backup, or makes a copy.
+pub fn note() -> Note {
+    Note {
+        environment: "production".to_owned(),
+        host: "backup-host".to_owned(),
+        pid: 7,
+        program: "0".to_owned(),
+        started: "2026-11-03T03:00:00Z".parse().unwrap(),
+        uses: Vec::new(),
+        everything: false,
+    }
+}
+
 pub async fn make(store: Store, unlock: &Unlock) -> Sample {
     let repository = Repository::open_or_create(store, unlock).await.unwrap();
     let mut files = Files::from([
@@ -71,15 +84,7 @@ pub async fn make(store: Store, unlock: &Unlock) -> Sample {
     backup(&repository, &incremental, &files, Some(&full), (6 * SEGMENT + 40, 6 * SEGMENT + 900)).await;
     archive(&repository).await;
     // A backup that died, and an expiry that died.
-    let note = Note {
-        environment: "production".to_owned(),
-        host: "backup-host".to_owned(),
-        pid: 7,
-        program: "0".to_owned(),
-        started: "2026-11-03T03:00:00Z".parse().unwrap(),
-        uses: Vec::new(),
-    };
-    drop(Claim::begin(&repository, CLUSTER, &id("20261103T030000Z-00ef"), note).await.unwrap());
+    drop(Claim::begin(&repository, CLUSTER, &id("20261103T030000Z-00ef"), note()).await.unwrap());
     drop(Expiry::begin(&repository, CLUSTER, std::slice::from_ref(&full)).await.unwrap());
     Sample { repository, full, incremental }
 }

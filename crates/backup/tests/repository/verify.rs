@@ -34,7 +34,7 @@ fn found(verified: &Verified, object: &str) -> (Vec<&'static str>, Vec<BackupId>
     (about.map(|fault| fault.finding.message.code().id()).collect(), backups)
 }
 
-fn objects(folder: &Path) -> Vec<String> {
+pub fn objects(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, root: &Path, out: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
             let path = entry.path();

@@ -17,6 +17,9 @@ impl WalSegmentSize {
     /// 16 MiB, unless initdb was told otherwise.
     pub const DEFAULT: WalSegmentSize = WalSegmentSize(16 << 20);
 
+    /// 1 MiB, the smallest there is: with it, the name of a segment of any size is read as one.
+    pub const SMALLEST: WalSegmentSize = WalSegmentSize(1 << 20);
+
     /// A size in bytes, as `wal_segment_size` has it in `pg_settings`.
     pub fn new(bytes: u64) -> Result<WalSegmentSize> {
         match u32::try_from(bytes) {

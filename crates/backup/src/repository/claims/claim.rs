@@ -155,6 +155,11 @@ impl Claim {
         Ok(committed)
     }
 
+    /// Ends the claim of something that commits nothing itself.
+    pub async fn release(self) -> Result<()> {
+        self.end().await
+    }
+
     /// When an object of this backup was written last.
     async fn written(&self, name: &str) -> Result<Timestamp> {
         let store = &self.repository.store;
@@ -180,9 +185,9 @@ impl Claim {
 
     /// Waits while an expiry is at work on this backup or on what it uses. It sees this claim and gives way,
     /// or has taken it for dead and ends.
-    async fn let_pass(&self) -> Result<()> {
+    pub async fn let_pass(&self) -> Result<()> {
         loop {
-            let ours = |backup: &BackupId| *backup == self.backup || self.note.uses.contains(backup);
+            let ours = |backup: &BackupId| *backup == self.backup || self.note.uses(backup);
             let marks = marks(&self.repository, self.cluster).await?;
             if !marks.iter().any(|mark| mark.age < ALIVE && ours(&mark.backup)) {
                 return Ok(());

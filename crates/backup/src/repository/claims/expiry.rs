@@ -136,6 +136,7 @@ impl Expiry {
         for backup in std::mem::take(&mut self.removed.backups) {
             if self.delete(&self.cluster.manifest(&backup)).await? {
                 self.delete(&format!("{}/{backup}", self.cluster.claims())).await?;
+                self.delete(&self.cluster.figures(&backup)).await?;
                 gone.push(backup);
             }
         }

@@ -149,6 +149,7 @@ async fn backup(repository: Repository, day: u32, parents: Vec<u32>) -> Result<(
         program: "0".to_owned(),
         started: Timestamp::UNIX_EPOCH,
         uses: parents.into_iter().map(self::id).collect(),
+        everything: false,
     };
     let claim = Claim::begin(&repository, CLUSTER, &id, note).await?;
     let mut packs = Vec::new();
