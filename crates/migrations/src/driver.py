@@ -435,13 +435,20 @@ class Upgrade:
         rows, done = [], 0
         try:
             for done, statement in enumerate(request["run"]):
-                # Without parameters, so that no driver takes a percent sign for a placeholder.
-                result = connection.exec_driver_sql(OURS + statement, execution_options={"no_parameters": True})
+                result = execute_as_it_is(connection, OURS + statement)
                 rows = [list(row) for row in result] if result.returns_rows else []
         except Exception as error:
             self.channel.send("sql-failed", statement=done, **database_error(error))
         else:
             self.channel.send("rows", rows=rows)
+
+
+def execute_as_it_is(connection, statement):
+    """Without parameters, so that no driver takes a percent sign for a placeholder."""
+    options = {"no_parameters": True}
+    if hasattr(connection, "exec_driver_sql"):
+        return connection.exec_driver_sql(statement, execution_options=options)
+    return connection.execution_options(**options).execute(statement)  # SQLAlchemy 1.3
 
 
 def database_error(error):

@@ -19,6 +19,7 @@ mod proof;
 mod running;
 pub(crate) mod stage;
 pub(crate) mod start;
+mod stopped;
 mod trips;
 mod watch;
 

@@ -10,9 +10,10 @@ use super::judge::Run;
 use super::places::Places;
 use super::proof::{self, Claim};
 use super::stage::{Database, Stage};
+use super::stopped::{Refused, Stop, proves_nothing};
 use super::watch::{Leg, Seen, Watcher};
 use super::{Order, Report, Scope, Site, Start, Timed, Verdict, branch, log, models, start, trips};
-use crate::driver::{Complaint, Driver, Graph, Phase, Replay, Stage as Where, Transaction, UpgradeError};
+use crate::driver::{Complaint, Driver, Graph, Phase, Replay, Transaction, UpgradeError};
 use crate::graph as files;
 use crate::observe::{Identity, Objects, version_tables};
 use crate::{PythonEnvironment, find_or_make};
@@ -38,6 +39,8 @@ pub(super) struct Course<'a> {
     /// Revisions whose round trip is done.
     tripped: BTreeSet<String>,
     trips_failed: bool,
+    /// What the server refused last in the replay that was judged last.
+    refused: Option<Refused>,
     report: Report,
 }
 
@@ -105,6 +108,7 @@ impl<'a> Course<'a> {
             committing: BTreeSet::new(),
             tripped: BTreeSet::new(),
             trips_failed: false,
+            refused: None,
             report,
         })
     }
@@ -172,7 +176,11 @@ impl<'a> Course<'a> {
             Err(error) => vec![self.stopped(error, &ran.seen, text::gate::UPGRADE_FAILED)?],
         };
         let committed = missing.is_empty();
-        self.report.upgrade = if committed { Verdict::Passed } else { Verdict::Failed };
+        self.report.upgrade = match committed {
+            true => Verdict::Passed,
+            false if missing.iter().all(proves_nothing) => Verdict::Unknown,
+            false => Verdict::Failed,
+        };
         self.report.findings.extend(missing);
         Ok(committed)
     }
@@ -244,8 +252,8 @@ impl<'a> Course<'a> {
         self.judge(&database, &ran, &replay).await?;
         let Ran { outcome, seen, .. } = ran;
         if let Err(error) = outcome {
-            self.report.upgrade = Verdict::Failed;
             let finding = self.stopped(error, &seen, text::gate::START_FAILED)?;
+            self.report.upgrade = if proves_nothing(&finding) { Verdict::Unknown } else { Verdict::Failed };
             self.report.findings.push(finding);
         }
         self.progress.done();
@@ -322,6 +330,7 @@ impl<'a> Course<'a> {
             measures: !replay.committed,
         };
         let (findings, commands) = run.read();
+        self.refused = run.refused();
         let mut found = proof::conduct(&places, self.order.policy, &ran.seen);
         found.extend(findings);
         for (revision, each) in &ran.seen.trips {
@@ -344,27 +353,11 @@ impl<'a> Course<'a> {
     }
 
     /// The finding that an unfinished replay amounts to. What is no fault of the migrations is a failure.
-    fn stopped(&self, error: UpgradeError, seen: &Seen, code: Code) -> Result<Finding> {
-        use text::gate as say;
+    fn stopped(&mut self, error: UpgradeError, seen: &Seen, code: Code) -> Result<Finding> {
         let places = Places::new(self.order.project, &self.graph);
-        let running = seen.running.as_deref();
-        let subject = running.map_or_else(|| "application".to_owned(), |id| format!("revision {id}"));
-        let function = || running.and_then(|id| places.function(id, "upgrade"));
-        let shown = running.unwrap_or("–");
-        let finding = match error {
-            UpgradeError::TimedOut => {
-                let seconds = self.order.policy.gate.patience.seconds();
-                let told = say::TIMED_OUT.with("revision", shown).with("seconds", seconds);
-                places.finding(Severity::Error, &subject, told, function()).mended_by(say::MEND_TIMED_OUT)
-            }
-            UpgradeError::Failure(failure) if failure.what.code() == text::migrations::DRIVER_SILENT => {
-                let told = say::DIED.with("revision", shown).with("why", &failure);
-                places.finding(Severity::Error, &subject, told, function()).mended_by(say::MEND_DIED)
-            }
-            UpgradeError::Failure(failure) => return Err(failure),
-            UpgradeError::Complaint(complaint) => complained(&places, &complaint, code),
-        };
-        Ok(finding)
+        let patience_seconds = self.order.policy.gate.patience.seconds();
+        let stop = Stop { places: &places, seen, patience_seconds, refused: self.refused.take() };
+        stop.finding(error, code)
     }
 
     /// What was found, in its order.
@@ -411,36 +404,5 @@ fn broken_trip(ran: &Ran) -> Option<String> {
     match &ran.outcome {
         Err(UpgradeError::Complaint(complaint)) => leg_of(complaint).map(|(revision, _)| revision),
         _ => None,
-    }
-}
-
-fn complained(places: &Places<'_>, complaint: &Complaint, code: Code) -> Finding {
-    use text::gate as say;
-    let why = trips::why(complaint);
-    let at = complaint.place.as_ref().map(|line| places.line(line));
-    // autocommit_block() asserts that there is a transaction of Alembic's own.
-    if let Some(transaction) = complaint.transaction.as_ref().filter(|each| each.external)
-        && complaint.kind == "AssertionError"
-    {
-        let at = transaction.began_at.as_ref().map(|line| places.line(line));
-        let finding = places.finding(Severity::Error, "env.py", say::SILENT_ROLLBACK.message(), at);
-        return finding.mended_by(text::migrations::MEND_SILENT_ROLLBACK);
-    }
-    let (subject, told, mend) = match (complaint.stage, &complaint.revision) {
-        (Where::Revision, Some(revision)) => {
-            let told = code.with("revision", revision).with("why", why);
-            (format!("revision {revision}"), told, Some(say::MEND_UPGRADE_FAILED))
-        }
-        (Where::Alembic | Where::Application, _) => {
-            let told = say::APPLICATION_FAILED.with("why", why);
-            ("application".to_owned(), told, Some(text::migrations::MEND_APP))
-        }
-        _ => ("env.py".to_owned(), say::ENVIRONMENT_FAILED.with("why", why), None),
-    };
-    let at = at.or_else(|| complaint.revision.as_deref().and_then(|id| places.function(id, "upgrade")));
-    let finding = places.finding(Severity::Error, &subject, told, at);
-    match mend {
-        Some(mend) => finding.mended_by(mend),
-        None => finding,
     }
 }

@@ -9,6 +9,7 @@ use super::catalogue::Catalogue;
 use super::log::{Command, Entry, Lock, Mode, Told};
 use super::places::Places;
 use super::running::Running;
+use super::stopped::Refused;
 use super::watch::{Leg, Seen};
 use super::{Measured, Sizes};
 use crate::driver::Phase;
@@ -112,6 +113,18 @@ impl Run<'_> {
         }
         findings.dedup();
         (findings, measured)
+    }
+
+    /// The last statement that the server refused, other than those that it refused because of an earlier one.
+    pub fn refused(&self) -> Option<Refused> {
+        let errors = self.entries.iter().rev().filter_map(|entry| match &entry.said {
+            Told::Error { sqlstate, message, statement } if sqlstate != "25P02" => {
+                Some((format!("ERROR {sqlstate}: {message}"), statement))
+            }
+            _ => None,
+        });
+        let (why, statement) = errors.into_iter().next()?;
+        Some(Refused { why, place: self.places.statement(None, statement, &self.seen.statements) })
     }
 
     /// Revisions that nobody checks leave no marks: there the statement itself tells which one sent it.

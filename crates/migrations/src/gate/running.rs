@@ -122,12 +122,13 @@ impl<'r> Running<'r> {
         Some(finding.mended_by(say::MEND_RENAMED))
     }
 
-    /// What was dropped, was there before the revision, and has not come back.
+    /// What was dropped, and was there before the revision: rows do not come back with a name. A view does.
     fn removed(&self, command: &Command, dropped: &[String], at: Option<&Place>) -> Option<Finding> {
         use text::gate as say;
         let gone = |object: &&String| {
-            let lost = |change: &&Change| change.name == **object && change.now.is_none();
-            self.existing.definition(object).is_some() && self.made().iter().any(|change| lost(&change))
+            let is_back =
+                || !self.made().iter().any(|change| change.name == **object && change.now.is_none());
+            self.existing.definition(object).is_some() && !(object.contains("view ") && is_back())
         };
         let gone: Vec<&str> = dropped.iter().filter(gone).map(String::as_str).collect();
         let first = gone.first()?;

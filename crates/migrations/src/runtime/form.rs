@@ -52,6 +52,8 @@ pub(super) struct Effect {
     pub again: Again,
     /// The object holds rows, or counts: making it anew loses them.
     pub keeps: bool,
+    /// It may write the same values over themselves.
+    pub writes_again: bool,
 }
 
 /// What becomes of the object.
@@ -76,12 +78,14 @@ pub(super) enum Again {
     Loses(Message),
     /// The form does not tell.
     Unclear(Message),
+    /// The form does not tell, and rows that the throw-away server does not have would be needed to see it.
+    Unseen(Message),
 }
 
 impl Effect {
     fn new(verb: Verb, object: Object, again: Again) -> Effect {
         let keeps = object.kind == Kind::Column;
-        Effect { verb, object, again, keeps }
+        Effect { verb, object, again, keeps, writes_again: false }
     }
 
     fn makes(object: Object, again: Again) -> Effect {
@@ -189,12 +193,49 @@ fn has(tokens: &[Token<'_>], word: &str) -> bool {
 
 /// Functions that a query calls for what they do.
 const ACTS: [&str; 5] = ["setval", "nextval", "lo_create", "lo_import", "lo_unlink"];
+/// What only reads, beside all that begins with `pg_`, `to_`, `has_` and `current_`.
+const READS: [&str; 19] = [
+    "select",
+    "exists",
+    "not",
+    "and",
+    "or",
+    "in",
+    "any",
+    "all",
+    "from",
+    "where",
+    "values",
+    "as",
+    "count",
+    "coalesce",
+    "version",
+    "now",
+    "set_config",
+    "format",
+    "obj_description",
+];
+
+/// The function that a query is sent for: one of its own, called without a table.
+fn called<'a>(tokens: &[Token<'a>]) -> Option<&'a str> {
+    let of_a_table = super::object::find(tokens, "from").is_some_and(|at| {
+        !tokens[at + 1..].windows(2).any(|two| two[0].name().is_some() && two[1].raw == "(")
+    });
+    let reads = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        READS.contains(&lower.as_str())
+            || ["pg_", "to_", "has_", "current_"].iter().any(|prefix| lower.starts_with(prefix))
+    };
+    let mut calls = tokens.windows(2).filter(|two| two[1].raw == "(" && two[0].kind == TokenKind::Word);
+    calls.find(|two| !of_a_table && !reads(two[0].raw)).map(|two| two[0].raw)
+}
 
 fn query(tokens: &[Token<'_>], form: &mut Form) {
     form.manner = Manner::Query;
-    if let Some(act) = tokens.iter().find(|token| token.is_any(&ACTS)) {
+    let act = tokens.iter().find(|token| token.is_any(&ACTS)).map(|token| token.raw);
+    if let Some(act) = act.or_else(|| called(tokens)) {
         form.manner = Manner::Transactional;
-        form.effects.push(Effect::unclear(other(), &format!("{}()", act.raw)));
+        form.effects.push(Effect::unclear(other(), &format!("{act}()")));
     } else if tokens[0].is("select")
         && let Some(at) = super::object::find(tokens, "into")
     {

@@ -109,6 +109,7 @@ impl Judge<'_> {
         let verdict = match &proof.verdict {
             prove::Verdict::Refuted => Verdict::Refuted,
             prove::Verdict::Proven => Verdict::ProvenByReading,
+            prove::Verdict::Unseen(_) => Verdict::Unknown,
             prove::Verdict::Undecided(_) | prove::Verdict::Idle => match (&refused, twice) {
                 (None, Some(twice)) if did_something(twice) => Verdict::ProvenByRunning,
                 (None, _) if idle => Verdict::ProvenByReading,
@@ -121,7 +122,7 @@ impl Judge<'_> {
                 (_, prove::Verdict::Undecided(why), Some(_)) if !proof.title.contains(HOLE) => {
                     text::runtime::WHY_NOTHING_TO_DO.message().with_sentence("why", why.clone())
                 }
-                (_, prove::Verdict::Undecided(why), _) => why.clone(),
+                (_, prove::Verdict::Undecided(why) | prove::Verdict::Unseen(why), _) => why.clone(),
                 _ => text::runtime::WHY_NOT_RUN.message(),
             };
             self.about(
@@ -182,13 +183,13 @@ impl Judge<'_> {
             (_, Pass::Ran(ran)) if ran.did_something() => {
                 // The same values written over themselves are no change, and reading proved that they are.
                 let only_rows = ran.changes.is_empty() && !ran.remade;
-                let proven = proof.verdict == prove::Verdict::Proven;
+                let proven = proof.verdict == prove::Verdict::Proven && ran.rows == 0 && proof.writes_again();
                 if proof.verdict == prove::Verdict::Refuted || only_rows && proven {
                     return None;
                 }
                 let changes = match (ran.remade, only_rows) {
                     (true, _) => say::CHANGE_REMADE.message(),
-                    (_, true) => say::CHANGE_ROWS.with("count", ran.rows),
+                    (_, true) => say::CHANGE_ROWS.with("count", ran.rows + ran.updates),
                     _ => say::CHANGE_CATALOGUE.with("changes", shown(&ran.changes)),
                 };
                 let told = open(say::WHY_CHANGES_AGAIN.message().with_sentence("changes", changes.clone()));

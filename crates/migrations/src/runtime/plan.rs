@@ -210,7 +210,7 @@ fn refusal(proof: &prove::Proof, on_record: bool) -> Option<Message> {
             let why = proof.remarks.iter().find(|remark| remark.severity == Severity::Error);
             Some(why.map_or_else(|| say::LEFT_UNPROVEN.message(), |remark| remark.message.clone()))
         }
-        prove::Verdict::Undecided(why) if !on_record => {
+        prove::Verdict::Undecided(why) | prove::Verdict::Unseen(why) if !on_record => {
             Some(say::UNPROVEN.with("statement", &proof.title).with_sentence("why", why.clone()))
         }
         _ => None,

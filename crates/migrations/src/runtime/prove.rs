@@ -25,6 +25,8 @@ pub(super) enum Verdict {
     Refuted,
     /// Only running it tells; why.
     Undecided(Message),
+    /// Running it does not tell either; why.
+    Unseen(Message),
     /// It changes nothing that a proof could be about.
     Idle,
 }
@@ -53,6 +55,11 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    /// Whether it may write the same values over themselves.
+    pub fn writes_again(&self) -> bool {
+        self.steps.iter().flat_map(|step| &step.form.effects).any(|effect| effect.writes_again)
+    }
+
     /// What it makes or changes first, for people.
     pub fn subject(&self) -> String {
         let objects = self.steps.iter().flat_map(|step| &step.form.effects).map(|effect| &effect.object);
@@ -180,6 +187,7 @@ impl Prover {
             _ if closing.is_some() || self.is_closed_with(step, effect) => Verdict::Proven,
             Again::Raises(state) => self.raising(&about, state, proof),
             Again::Unclear(why) => Verdict::Undecided(why.clone()),
+            Again::Unseen(why) => Verdict::Unseen(why.clone()),
             Again::Repeats(why) => about.unguarded(text::runtime::REPEATS, why, proof),
             Again::Loses(why) => about.unguarded(text::runtime::LOSES, why, proof),
         }
@@ -300,7 +308,8 @@ fn worse(one: &Verdict, other: Verdict) -> Verdict {
         Verdict::Idle => 0,
         Verdict::Proven => 1,
         Verdict::Undecided(_) => 2,
-        Verdict::Refuted => 3,
+        Verdict::Unseen(_) => 3,
+        Verdict::Refuted => 4,
     };
     if rank(&other) > rank(one) { other } else { one.clone() }
 }

@@ -76,7 +76,7 @@ pub fn draft(
         ups.push(guarded.written());
         match checked.twice.as_ref().map(|twice| &twice.first) {
             Some(Pass::Ran(ran)) => {
-                if !undo.add(&ran.changes) || ran.changes.is_empty() && ran.rows > 0 {
+                if !undo.add(&ran.changes) || ran.rows + ran.updates > 0 {
                     irreversible.push(checked.title.clone());
                 }
             }

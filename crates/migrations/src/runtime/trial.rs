@@ -86,15 +86,17 @@ pub(super) struct Ran {
     pub changes: Vec<Change>,
     /// Tables that were dropped and made again.
     pub remade: bool,
-    /// Rows that were written.
+    /// Rows that were inserted or deleted.
     pub rows: i64,
+    /// Rows that were updated.
+    pub updates: i64,
     /// Locks that others notice, with the table: `ACCESS EXCLUSIVE`, `app.users`.
     pub locks: Vec<(String, String)>,
 }
 
 impl Ran {
     pub fn did_something(&self) -> bool {
-        !self.changes.is_empty() || self.remade || self.rows > 0
+        !self.changes.is_empty() || self.remade || self.rows + self.updates > 0
     }
 }
 
@@ -145,9 +147,9 @@ struct Room {
 /// The locks that others notice, the rows that the transaction wrote, and what changed in the catalogue.
 const MEASURE: &str = "
     SELECT obyra_gate.look(false)::text,
-           (SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint
-                   - coalesce(nullif(current_setting('obyra_gate.rows', true), ''), '0')::bigint
+           (SELECT ARRAY[coalesce(sum(n_tup_ins + n_tup_del), 0), coalesce(sum(n_tup_upd), 0)]::bigint[]
               FROM pg_catalog.pg_stat_xact_user_tables WHERE schemaname <> 'obyra_gate'),
+           coalesce(nullif(current_setting('obyra_gate.rows', true), ''), '{0,0}')::bigint[],
            (SELECT coalesce(array_agg(DISTINCT l.mode || ' ' || format('%I.%I', n.nspname, c.relname)), '{}')
               FROM pg_catalog.pg_locks l
               JOIN pg_catalog.pg_class c ON c.oid = l.relation
@@ -159,7 +161,8 @@ const MEASURE: &str = "
 /// A transaction whose commands the event triggers of the gate tell of. The counters of rows still hold what earlier
 /// transactions wrote and the server has not collected yet.
 const BEGIN: &str = "BEGIN; SET LOCAL obyra_gate.watch = 'full';
-    SELECT set_config('obyra_gate.rows', coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::text, true)
+    SELECT set_config('obyra_gate.rows',
+             ARRAY[coalesce(sum(n_tup_ins + n_tup_del), 0), coalesce(sum(n_tup_upd), 0)]::text, true)
       FROM pg_catalog.pg_stat_xact_user_tables WHERE schemaname <> 'obyra_gate'";
 /// A block that ends its transaction, within one.
 const INVALID_TERMINATION: &str = "2D000";
@@ -214,8 +217,11 @@ impl Room {
         self.session.simple_query(sql).await?;
         let measured = self.session.query_one(MEASURE, &[]).await?;
         self.session.batch_execute("COMMIT").await?;
-        let locks: Vec<String> = measured.get(2);
-        Ok(self.ran(measured.get(0), measured.get(1), &locks))
+        let (now, before): (Vec<i64>, Vec<i64>) = (measured.get(1), measured.get(2));
+        let since = |at: usize| now.get(at).zip(before.get(at)).map_or(0, |(now, before)| now - before);
+        let locks: Vec<String> = measured.get(3);
+        let ran = self.ran(measured.get(0), &locks);
+        Ok(Ran { rows: since(0), updates: since(1), ..ran })
     }
 
     /// What takes no transaction is seen afterwards; its locks are gone by then.
@@ -223,10 +229,10 @@ impl Room {
         self.session.batch_execute("SET obyra_gate.watch = 'full'").await?;
         self.session.simple_query(sql).await?;
         let measured = self.session.query_one("SELECT obyra_gate.look(true)::text", &[]).await?;
-        Ok(self.ran(measured.get(0), 0, &[]))
+        Ok(self.ran(measured.get(0), &[]))
     }
 
-    fn ran(&mut self, seen: &str, rows: i64, locks: &[String]) -> Ran {
+    fn ran(&mut self, seen: &str, locks: &[String]) -> Ran {
         let (before, relations) = (self.now.clone(), self.relations.clone());
         if let Ok(look) = look(seen) {
             self.update(look);
@@ -237,7 +243,7 @@ impl Room {
             .iter()
             .filter_map(|lock| lock.split_once(' '))
             .map(|(mode, table)| (mode_name(mode).to_owned(), table.to_owned()));
-        Ran { changes, remade, rows, locks: locks.collect() }
+        Ran { changes, remade, locks: locks.collect(), ..Ran::default() }
     }
 
     fn update(&mut self, look: Look) {

@@ -196,3 +196,28 @@ async fn settings_that_a_revision_imports_know_the_database() {
     let report = gated(&project).await;
     assert_eq!(rules(&report), Vec::<String>::new(), "{:?}", report.findings);
 }
+
+/// The first error is the reason, not what every later statement is told.
+#[tokio::test]
+async fn an_error_that_is_caught_where_it_cannot_be_is_the_reason() {
+    let caught = "try:\n    op.execute('ALTER TABLE nowhere ADD x int')\nexcept Exception:\n    pass";
+    let report = gated(&sound().revision_of("two", &["one"], caught, "pass")).await;
+    let found = rules(&report);
+    assert!(found.contains(&"gate.upgrade-failed two.py:10".to_owned()), "{found:?}");
+    let said = said(&report, "gate.upgrade-failed");
+    assert!(said.contains("42P01") && !said.contains("25P02"), "{said}");
+}
+
+#[tokio::test]
+async fn an_extension_that_is_not_here_proves_nothing() {
+    let up = "op.execute('CREATE EXTENSION nowhere_to_be_found')";
+    let report = gated(&sound().revision_of("two", &["one"], up, "pass")).await;
+    assert!(rules(&report).contains(&"gate.extension-missing two.py:9".to_owned()), "{:?}", rules(&report));
+    assert_eq!((report.upgrade, report.downgrade), (Verdict::Unknown, Verdict::Unknown));
+    // One that is here, and that the role may not create.
+    let up = "op.execute('CREATE EXTENSION file_fdw')";
+    let report = gated(&sound().revision_of("two", &["one"], up, "pass")).await;
+    let rule = "gate.upgrade-failed";
+    let finding = report.findings.iter().find(|finding| finding.message.code().id() == rule).unwrap();
+    assert_eq!(finding.mend.as_ref().unwrap().code().id(), "gate.mend-extension");
+}

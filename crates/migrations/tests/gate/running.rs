@@ -46,6 +46,8 @@ async fn names_that_are_gone() {
         ("op.execute('ALTER TABLE users RENAME TO people')", &["gate.renamed"]),
         ("op.execute('ALTER TABLE users SET SCHEMA public')", &["gate.renamed"]),
         ("op.execute('DROP TABLE users')", &["gate.removed"]),
+        // Rows do not come back with a name.
+        ("op.execute('DROP TABLE users')\nop.execute('CREATE TABLE users (id int PRIMARY KEY, name text)')", &["gate.removed"]),
         ("for what in ('RENAME name TO label', 'DROP label'): op.execute('ALTER TABLE users ' + what)", &["gate.renamed"]),
         ("for what in ('CREATE TABLE own (b int)', 'ALTER TABLE own RENAME b TO c', 'ALTER TABLE own RENAME TO o', 'DROP TABLE o'): op.execute(what)", &[]),
         ("for what in ('ADD b int', 'RENAME b TO c', 'DROP c'): op.execute('ALTER TABLE users ' + what)", &[]),

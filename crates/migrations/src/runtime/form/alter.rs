@@ -3,7 +3,9 @@
 use obyra_evidence::text;
 
 use super::super::errors;
-use super::super::object::{Kind, Name, Object, Reader, split_at};
+use super::super::object::{Kind, Name, Object, Reader, find, split_at};
+use super::super::question::without_brackets;
+use super::super::tokens::Token;
 use super::{Again, Effect, Form, Manner, Verb, has, other};
 
 /// Reads what follows `ALTER`.
@@ -172,9 +174,9 @@ fn column(mut reader: Reader<'_, '_>, table: &Name) -> Option<Effect> {
     let name = reader.name()?.name;
     let mut effect = Effect::sets(Object::part(Kind::Column, name, table.clone()));
     let typed = reader.sees("type") || reader.sees("set data type");
-    if typed && has(reader.rest(), "using") {
+    if typed && !is_cast(reader.rest(), &effect.object.name.name) {
         // The expression is computed from what it gave the first time.
-        effect.again = Again::Unclear(text::runtime::WHY_USING.message());
+        effect.again = Again::Unseen(text::runtime::WHY_USING.message());
     } else if reader.sees("add generated")
         || ["drop identity", "drop expression"].iter().any(|words| reader.sees(words))
             && !has(reader.rest(), "exists")
@@ -184,6 +186,18 @@ fn column(mut reader: Reader<'_, '_>, table: &Name) -> Option<Effect> {
         effect.again = Again::Loses(text::runtime::WHY_RESTART.with("sequence", &effect.object));
     }
     Some(effect)
+}
+
+/// Whether a change of type has no `USING`, or only casts the column.
+fn is_cast(typed: &[Token<'_>], column: &str) -> bool {
+    let Some(using) = find(typed, "using") else { return true };
+    let own = |token: &Token<'_>| token.name().is_some_and(|name| name == column);
+    match without_brackets(&typed[using + 1..]) {
+        [one] => own(one),
+        [one, cast, ..] if cast.raw == "::" => own(one) && find(typed, "||").is_none(),
+        [cast, open, one, as_, ..] if cast.is("cast") && open.raw == "(" && as_.is("as") => own(one),
+        _ => false,
+    }
 }
 
 fn of_type(mut reader: Reader<'_, '_>) -> Effect {

@@ -25,14 +25,35 @@ pub(super) fn insert(mut reader: Reader<'_, '_>) -> Option<Effect> {
         return Some(effect(table, again));
     };
     let mut reader = Reader::new(&rest[conflict + 1..]);
-    let named = reader.group().is_some() || reader.eat("on constraint") && reader.name().is_some();
+    let key = reader.group();
+    let named = key.is_some() || reader.eat("on constraint") && reader.name().is_some();
+    let columns = Reader::new(rest).group();
+    if let (Some(key), Some(columns)) = (key, columns)
+        && !is_given(key, columns)
+    {
+        // A key that the server fills in is never met.
+        return Some(effect(table, unclear("INSERT … ON CONFLICT")));
+    }
+    if rest.iter().any(is_clock) {
+        return Some(effect(table, unclear("INSERT … ON CONFLICT")));
+    }
     let again = match find(reader.rest(), "set") {
         Some(set) => overwritten(&reader.rest()[set + 1..], &table),
         None if named => Again::Nothing,
         // Without a key that it could meet, it inserts each time.
         None => unclear("INSERT … ON CONFLICT DO NOTHING"),
     };
-    Some(effect(table, again))
+    let writes_again = find(reader.rest(), "set").is_some();
+    Some(Effect { writes_again, ..effect(table, again) })
+}
+
+/// Whether each column of a key is given a value. An expression is asked of no column.
+fn is_given(key: &[Token<'_>], columns: &[Token<'_>]) -> bool {
+    let names: Vec<Option<String>> = split_at(columns, ",").iter().map(|part| part.first()?.name()).collect();
+    split_at(key, ",").iter().all(|part| match part {
+        [column, ..] if column.name().is_some() => names.contains(&column.name()),
+        _ => true,
+    })
 }
 
 /// `DO UPDATE SET`: the same values as the first time, unless they are computed from the row that is there.
@@ -43,7 +64,7 @@ fn overwritten(set: &[Token<'_>], table: &Name) -> Again {
             return Again::Repeats(text::runtime::WHY_COUNTS.with("column", column));
         }
     }
-    if has(&set[..end], "select") || set[..end].iter().any(is_clock) {
+    if has(&set[..end], "select") {
         return unclear("INSERT … ON CONFLICT DO UPDATE");
     }
     Again::Nothing

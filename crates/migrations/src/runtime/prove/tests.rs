@@ -29,6 +29,7 @@ fn verdict_on(sql: &str, path: &[&str]) -> String {
         Verdict::Refuted => "refuted".to_owned(),
         Verdict::Idle => "idle".to_owned(),
         Verdict::Undecided(why) => format!("undecided {}", short(why)),
+        Verdict::Unseen(why) => format!("unseen {}", short(why)),
     };
     proof.remarks.iter().fold(verdict, |all, remark| format!("{all} {}", short(&remark.message)))
 }
