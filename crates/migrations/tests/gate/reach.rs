@@ -7,7 +7,7 @@ use crate::{NO_USERS, Options, USERS, gated_with, rules, sound};
 
 fn from_dump(sql: &str, project: &Project) -> Options {
     let file = project.path().join("schema.sql");
-    std::fs::write(&file, sql).unwrap();
+    std::fs::write(&file, sql).expect("a file");
     Options { last: Some(1), start: Some(Start::Dump(file)), ..Options::default() }
 }
 
