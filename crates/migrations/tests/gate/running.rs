@@ -97,6 +97,7 @@ async fn what_a_branch_makes_is_its_own() {
 
 #[expect(clippy::disallowed_methods, reason = "a repository is what the gate asks for the branch")]
 fn git(folder: &Path, arguments: &[&str]) {
-    let ended = std::process::Command::new("git").arg("-C").arg(folder).args(arguments).status().expect("git");
+    let ended =
+        std::process::Command::new("git").arg("-C").arg(folder).args(arguments).status().expect("git");
     assert!(ended.success(), "{arguments:?}");
 }
