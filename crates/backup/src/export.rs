@@ -118,7 +118,8 @@ async fn dump_and_prove(
     let cluster =
         TemporaryCluster::start_with(source.installation, source.cache, &TemporaryOptions::default()).await?;
     let copy = prove::prepare(&cluster, source.database.database(), &roles).await?;
-    let stored = stream::run(source, &snapshot, &copy, recipients, (store, object), progress).await?;
+    let stream = stream::Stream { source, snapshot: &snapshot, copy: &copy, recipients, store, object };
+    let stored = stream.run(progress).await?;
     let figures = figures::take(&session).await?;
     session.batch_execute("COMMIT").await.map_err(failed)?;
     prove::compare(&copy, &figures).await?;

@@ -1,6 +1,8 @@
 //! Logical exports of a real database: what is stored can be read by whoever holds the private key, and by
 //! nobody else; an export that cannot be restored is none.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
+
 use std::io::Write as _;
 use std::process::Stdio;
 
@@ -12,6 +14,9 @@ use obyra_evidence::Quiet;
 use obyra_postgres::cluster::{TemporaryCluster, cache_for_tests, for_tests};
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Conninfo, Limits, Session};
+
+/// A name that a program might take for a connection string.
+const DATABASE: &str = r"dbname=it's\";
 
 const SCHEMA: &str = "
     CREATE ROLE obyra_app; CREATE ROLE obyra_owner;
@@ -37,7 +42,7 @@ impl Scene {
     async fn new(sql: &str) -> Scene {
         let cluster = for_tests().await;
         let admin = Session::connect(&cluster.admin(), Limits::default()).await.unwrap();
-        admin.batch_execute("CREATE DATABASE shop").await.unwrap();
+        admin.batch_execute(&format!("CREATE DATABASE \"{DATABASE}\"")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let scene = Scene { cluster, folder, identity: age::x25519::Identity::generate() };
         let shop = Session::connect(&scene.database(), Limits::default()).await.unwrap();
@@ -46,7 +51,7 @@ impl Scene {
     }
 
     fn database(&self) -> Conninfo {
-        self.cluster.admin().with_database("shop")
+        self.cluster.admin().with_database(DATABASE)
     }
 
     fn store(&self) -> Store {
@@ -81,7 +86,7 @@ async fn the_holder_of_the_private_key_gets_every_row_back() {
     let scene = Scene::new(SCHEMA).await;
     let exported = scene.export(at("2026-11-24T03:00:00Z")).await.unwrap();
     assert_eq!((exported.tables, exported.rows), (2, 2500));
-    assert_eq!(export::list(&scene.store(), "production").await.unwrap(), [exported.clone()]);
+    assert_eq!(export::list(&scene.store(), "production").await.unwrap(), std::slice::from_ref(&exported));
 
     let sealed = scene.store().get(&exported.object).await.unwrap().unwrap();
     assert_eq!(blake3::hash(&sealed).to_hex().as_str(), exported.blake3);

@@ -41,7 +41,7 @@ pub(super) async fn prepare(
 /// pg_restore, which reads the dump from its input and stops at the first error.
 pub(super) fn restoring(installation: &Installation, copy: &Conninfo) -> Result<Child> {
     let mut command = installation.tool_on("pg_restore", copy);
-    command.args(["--no-password", "--exit-on-error", "--dbname"]).arg(copy.database());
+    command.args(["--no-password", "--exit-on-error"]).arg(copy.dbname_argument());
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     child::spawn(command, text::backup::PG_RESTORE)
 }

@@ -26,51 +26,59 @@ pub(super) struct Stored {
     pub(super) blake3: String,
 }
 
-/// Dumps the snapshot into the store and restores it into the copy.
-pub(super) async fn run(
-    source: &Source<'_>,
-    snapshot: &str,
-    copy: &Conninfo,
-    recipients: &Recipients,
-    (store, object): (&Store, &str),
-    progress: &dyn Progress,
-) -> Result<Stored> {
-    let mut dump = dumping(source, snapshot)?;
-    let mut restore = prove::restoring(source.installation, copy)?;
-    let (parts, received) = mpsc::channel(2);
-    let mut sealed = recipients.encrypting(Parts { sender: parts, part: Vec::new() })?;
-    let (Some(mut output), Some(mut input)) = (dump.stdout.take(), restore.stdin.take()) else {
-        return Err(failure("pipes"));
-    };
-    let complaints = (child::complaint(&mut dump), child::complaint(&mut restore));
-    let upload = upload(store, object, received);
-    let pump = async {
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let read = output.read(&mut chunk).await.map_err(failure)?;
-            if read == 0 {
-                break;
-            }
-            // A pg_restore that gave up says why when it is asked for its end.
-            let _ = input.write_all(&chunk[..read]).await;
-            tokio::task::block_in_place(|| sealed.write_all(&chunk[..read])).map_err(failure)?;
-            progress.advance(read as u64);
-        }
-        drop(input);
-        tokio::task::block_in_place(|| sealed.finish().and_then(|mut parts| parts.flush())).map_err(failure)
-    };
-    let (stored, pumped, said, restored) = tokio::join!(upload, pump, complaints.0, complaints.1);
-    child::ended(&mut dump, text::backup::PG_DUMP, said).await?;
-    child::ended(&mut restore, text::backup::PG_RESTORE, restored).await?;
-    pumped?;
-    stored
+/// What flows, and where to.
+pub(super) struct Stream<'a> {
+    pub(super) source: &'a Source<'a>,
+    /// The exported snapshot that is dumped.
+    pub(super) snapshot: &'a str,
+    /// The database that the dump is restored into.
+    pub(super) copy: &'a Conninfo,
+    pub(super) recipients: &'a Recipients,
+    pub(super) store: &'a Store,
+    pub(super) object: &'a str,
 }
 
-fn dumping(source: &Source<'_>, snapshot: &str) -> Result<Child> {
-    let mut command = source.installation.tool_on("pg_dump", source.database);
-    command.args(["--format=custom", "--no-password", "--snapshot", snapshot]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    child::spawn(command, text::backup::PG_DUMP)
+impl Stream<'_> {
+    /// Dumps the snapshot into the store and restores it into the copy.
+    pub(super) async fn run(self, progress: &dyn Progress) -> Result<Stored> {
+        let mut dump = self.dumping()?;
+        let mut restore = prove::restoring(self.source.installation, self.copy)?;
+        let (parts, received) = mpsc::channel(2);
+        let mut sealed = self.recipients.encrypting(Parts { sender: parts, part: Vec::new() })?;
+        let (Some(mut output), Some(mut input)) = (dump.stdout.take(), restore.stdin.take()) else {
+            return Err(failure("pipes"));
+        };
+        let complaints = (child::complaint(&mut dump), child::complaint(&mut restore));
+        let upload = upload(self.store, self.object, received);
+        let pump = async {
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                let read = output.read(&mut chunk).await.map_err(failure)?;
+                if read == 0 {
+                    break;
+                }
+                // A pg_restore that gave up says why when it is asked for its end.
+                let _ = input.write_all(&chunk[..read]).await;
+                tokio::task::block_in_place(|| sealed.write_all(&chunk[..read])).map_err(failure)?;
+                progress.advance(read as u64);
+            }
+            drop(input);
+            let finish = || sealed.finish().and_then(|mut parts| parts.flush());
+            tokio::task::block_in_place(finish).map_err(failure)
+        };
+        let (stored, pumped, said, restored) = tokio::join!(upload, pump, complaints.0, complaints.1);
+        child::ended(&mut dump, text::backup::PG_DUMP, said).await?;
+        child::ended(&mut restore, text::backup::PG_RESTORE, restored).await?;
+        pumped?;
+        stored
+    }
+
+    fn dumping(&self) -> Result<Child> {
+        let mut command = self.source.installation.tool_on("pg_dump", self.source.database);
+        command.args(["--format=custom", "--no-password", "--snapshot", self.snapshot]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        child::spawn(command, text::backup::PG_DUMP)
+    }
 }
 
 /// Cuts what is written into parts and hands them over.

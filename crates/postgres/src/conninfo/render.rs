@@ -78,6 +78,13 @@ impl Conninfo {
         variables
     }
 
+    /// For a program that wants the database in an argument besides [`Self::env`]: a name with `=` in it would
+    /// be read as a connection string, so it is one.
+    pub fn dbname_argument(&self) -> String {
+        let name = self.database.replace('\\', r"\\").replace('\'', r"\'");
+        format!("--dbname=dbname='{name}'")
+    }
+
     /// Where it leads, for messages: `db1.example:5432,db2.example:5432` or a socket's folder.
     pub fn host_summary(&self) -> String {
         self.each_host(ToString::to_string)

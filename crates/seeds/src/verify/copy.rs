@@ -103,11 +103,9 @@ async fn transfer(target: Target<'_>, admin: &Conninfo) -> Result<()> {
     run(command, "pg_dump").await?;
 
     let mut command = target.installation.tool_on("pg_restore", admin);
-    // A name with `=` in it would be read as a connection string, so it is one.
-    let name = target.database.database().replace('\\', r"\\").replace('\'', r"\'");
     command
         .args(["--exit-on-error", "--no-password", "--no-tablespaces"])
-        .arg(format!("--dbname=dbname='{name}'"))
+        .arg(target.database.dbname_argument())
         .arg(&dump);
     run(command, "pg_restore").await
 }
