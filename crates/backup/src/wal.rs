@@ -5,6 +5,7 @@
 //! archive; nothing else is remembered.
 
 mod archive;
+mod content;
 mod during;
 mod event;
 mod fetch;
@@ -18,6 +19,7 @@ mod spool;
 mod tail;
 
 pub use archive::{Archive, Put};
+pub use content::Content;
 pub use during::{BackupWal, ProvenWal, ReservedWal, prove};
 pub use event::{ArchiveEvent, Lag};
 pub(crate) use fetch::unfinished;

@@ -4,22 +4,24 @@
 //! Putting the same again is fine; putting something else under the same name is refused, since then two
 //! clusters of the same identity write into one archive.
 
+use std::io::Write as _;
+use std::path::Path;
+
 use bytes::Bytes;
 use obyra_evidence::{Failure, text};
 use obyra_postgres::wal::{SegmentName, TimelineHistory, TimelineId, WalFileName, WalSegmentSize};
 
+use super::content::Content;
 use super::index::{Index, cover};
 use super::name::{self, Part, WalObject};
-use super::pages::{self, PageCheck, SegmentHeader};
+use super::pages::{self, PageCheck, SegmentHeader, WholeCheck};
+use super::spool;
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::keys::Keyring;
 use crate::repository::layout::ClusterId;
 use crate::repository::pack::{Kind, Pack, PackWriter, Sealed};
 use crate::repository::store::{Created, Store};
-
-/// Bytes of a frame of WAL, unpacked.
-const FRAME: usize = 1 << 20;
 
 /// zstd's level for WAL.
 const LEVEL: i32 = 1;
@@ -67,35 +69,43 @@ impl Archive {
     }
 
     /// Puts a complete segment, after a look at each of its pages.
-    pub async fn put_segment(&self, segment: SegmentName, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
-        let file = WalFileName::Segment(segment);
-        PageCheck::new(self.cluster, segment, size)
-            .whole(&raw)
-            .map_err(|fault| pages::refusal(fault, &file.file_name(size), self.cluster))?;
-        self.put(WalObject::File(file), size, raw).await
+    pub async fn put_segment(
+        &self,
+        segment: SegmentName,
+        size: WalSegmentSize,
+        content: impl Into<Content>,
+    ) -> Result<Put> {
+        let check = WholeCheck::new(PageCheck::new(self.cluster, segment, size));
+        self.put(WalObject::File(WalFileName::Segment(segment)), size, content.into(), Some(check)).await
     }
 
     /// Puts a part of a segment that is not complete. Its pages were checked as they came.
     pub async fn put_part(&self, part: Part, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
-        self.put(WalObject::Part(part), size, raw).await
+        self.put(WalObject::Part(part), size, raw.into(), None).await
     }
 
     /// Puts the last segment of a timeline that was left in its middle, under its own name: it never
     /// becomes the complete one. What follows in it never happened, so only its beginning is checked.
-    pub async fn put_partial(&self, segment: SegmentName, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
+    pub async fn put_partial(
+        &self,
+        segment: SegmentName,
+        size: WalSegmentSize,
+        content: Bytes,
+    ) -> Result<Put> {
         let file = WalFileName::Partial(segment);
-        let first = raw.get(..pages::LONG_HEADER).unwrap_or_default();
+        let first = content.get(..pages::LONG_HEADER).unwrap_or_default();
         PageCheck::new(self.cluster, segment, size)
             .advance(first)
             .and_then(|()| SegmentHeader::read(first).map(drop).ok_or(pages::Fault::NotWal))
             .map_err(|fault| pages::refusal(fault, &file.file_name(size), self.cluster))?;
-        self.put(WalObject::File(file), size, raw).await
+        self.put(WalObject::File(file), size, content.into(), None).await
     }
 
     /// Puts the history file of a timeline, which must be one.
     pub async fn put_history(&self, timeline: TimelineId, content: Bytes) -> Result<Put> {
         history(timeline, &content)?;
-        self.put(WalObject::File(WalFileName::History(timeline)), WalSegmentSize::DEFAULT, content).await
+        let file = WalObject::File(WalFileName::History(timeline));
+        self.put(file, WalSegmentSize::DEFAULT, content.into(), None).await
     }
 
     /// Puts the file that tells of a finished base backup.
@@ -106,7 +116,8 @@ impl Archive {
         size: WalSegmentSize,
         content: Bytes,
     ) -> Result<Put> {
-        self.put(WalObject::File(WalFileName::Backup { segment, offset }), size, content).await
+        let file = WalObject::File(WalFileName::Backup { segment, offset });
+        self.put(file, size, content.into(), None).await
     }
 
     /// A complete segment; `None` if it is not there.
@@ -117,6 +128,30 @@ impl Archive {
     /// A file; `None` if it is not there.
     pub async fn get_file(&self, file: WalFileName, size: WalSegmentSize) -> Result<Option<Bytes>> {
         self.get(WalObject::File(file).object_name(self.cluster, size)).await
+    }
+
+    /// Writes a file to a path, whole or not at all, and durably; returns its first bytes. `None` if the
+    /// archive does not have it.
+    pub async fn get_to(&self, file: WalFileName, size: WalSegmentSize, to: &Path) -> Result<Option<Bytes>> {
+        let name = WalObject::File(file).object_name(self.cluster, size);
+        let Some(bytes) = self.store.get(&name).await? else { return Ok(None) };
+        let (keys, to) = (self.keys.clone(), to.to_owned());
+        off_the_runtime(move || {
+            let pack = Pack::open(&keys, &name, bytes)?;
+            let mut first = Bytes::new();
+            spool::write(&to, |out| {
+                for entry in &pack.directory {
+                    let raw = pack.frame(entry.at)?.1;
+                    out.write_all(&raw).map_err(|e| spool::not_written(&to, &e))?;
+                    if first.is_empty() {
+                        first = Bytes::copy_from_slice(&raw[..raw.len().min(pages::LONG_HEADER)]);
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(Some(first))
+        })
+        .await
     }
 
     /// The history of a timeline; `None` if its file is not there.
@@ -187,21 +222,28 @@ impl Archive {
         Ok(index)
     }
 
-    async fn put(&self, object: WalObject, size: WalSegmentSize, raw: Bytes) -> Result<Put> {
+    async fn put(
+        &self,
+        object: WalObject,
+        size: WalSegmentSize,
+        content: Content,
+        mut check: Option<WholeCheck>,
+    ) -> Result<Put> {
         let name = object.object_name(self.cluster, size);
         let kind = match object {
             WalObject::File(WalFileName::History(_) | WalFileName::Backup { .. }) => Kind::Data,
             WalObject::File(_) | WalObject::Part(_) => Kind::Wal,
         };
         for _ in 0..ROUNDS {
-            let sealed = self.seal(&name, kind, raw.clone()).await?;
+            // What was checked once need not be checked again.
+            let sealed = self.seal(&name, kind, content.clone(), check.take()).await?;
             let stored = sealed.bytes.len() as u64;
             if self.store.create(&name, sealed.bytes).await? == Created::New {
                 return Ok(Put::New(stored));
             }
-            match self.get(name.clone()).await {
-                Ok(Some(found)) if found == raw => return Ok(Put::Existed),
-                Ok(Some(_)) => return Err(two_writers(&name)),
+            match self.holds(&name, content.clone()).await {
+                Ok(Some(true)) => return Ok(Put::Existed),
+                Ok(Some(false)) => return Err(two_writers(&name)),
                 // Deleted since: the next round makes it.
                 Ok(None) => {}
                 // What cannot be opened is of no use to anybody; the good bytes are at hand.
@@ -212,14 +254,46 @@ impl Archive {
         Err(Failure::new(text::backup::WAL_PARTS_CHANGE.with("file", name)))
     }
 
-    async fn seal(&self, name: &str, kind: Kind, raw: Bytes) -> Result<Sealed> {
+    async fn seal(
+        &self,
+        name: &str,
+        kind: Kind,
+        content: Content,
+        mut check: Option<WholeCheck>,
+    ) -> Result<Sealed> {
+        let (keys, name, cluster) = (self.keys.clone(), name.to_owned(), self.cluster);
+        off_the_runtime(move || {
+            let file = name.rsplit('/').next().unwrap_or_default();
+            let refused = |fault| pages::refusal(fault, file, cluster);
+            let mut pack = PackWriter::new(&keys, &name, LEVEL)?;
+            content.each(|piece| {
+                check.as_mut().map_or(Ok(()), |check| check.piece(piece)).map_err(refused)?;
+                pack.push(kind, piece, Vec::new()).map(drop)
+            })?;
+            check.map_or(Ok(()), WholeCheck::finish).map_err(refused)?;
+            pack.finish()
+        })
+        .await
+    }
+
+    /// Whether an object holds exactly this; `None` if it is not there.
+    async fn holds(&self, name: &str, content: Content) -> Result<Option<bool>> {
+        let Some(bytes) = self.store.get(name).await? else { return Ok(None) };
         let (keys, name) = (self.keys.clone(), name.to_owned());
         off_the_runtime(move || {
-            let mut pack = PackWriter::new(&keys, &name, LEVEL)?;
-            for frame in raw.chunks(FRAME) {
-                pack.push(kind, frame, Vec::new())?;
-            }
-            pack.finish()
+            let pack = Pack::open(&keys, &name, bytes)?;
+            let mut frames = pack.directory.iter();
+            let (mut held, mut same) = (Vec::new(), true);
+            content.each(|piece| {
+                while same && held.len() < piece.len() {
+                    let Some(entry) = frames.next() else { break };
+                    held.extend_from_slice(&pack.frame(entry.at)?.1);
+                }
+                same = same && held.starts_with(piece);
+                held.drain(..piece.len().min(held.len()));
+                Ok(())
+            })?;
+            Ok(Some(same && held.is_empty() && frames.next().is_none()))
         })
         .await
     }

@@ -3,9 +3,9 @@
 //! Recovery takes "not there" for the end of the WAL, and begins a new timeline there. So a store that cannot
 //! be reached must be told apart: an exit code above 125 makes the server give up instead of ending early.
 
+use std::io::Write as _;
 use std::path::Path;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use obyra_evidence::{Failure, text};
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineHistory, TimelineId, WalFileName, WalSegmentSize};
@@ -55,9 +55,8 @@ pub async fn fetch(archive: &Archive, name: &str, to: &Path) -> Result<Fetched> 
     if spool.take(name, is_right, to) {
         return Ok(Fetched::Written);
     }
-    if let Some(content) = archive.get_file(file, any_size).await? {
-        write(to, content.clone()).await?;
-        if let Some(size) = SegmentHeader::read(&content).map(|header| header.size)
+    if let Some(first) = archive.get_to(file, any_size, to).await? {
+        if let Some(size) = SegmentHeader::read(&first).map(|header| header.size)
             && let Some(segment) = parsed(name, size)
         {
             ahead(archive, segment, size, &spool).await;
@@ -67,7 +66,14 @@ pub async fn fetch(archive: &Archive, name: &str, to: &Path) -> Result<Fetched> 
     spool.clear();
     let WalFileName::Segment(segment) = file else { return Ok(Fetched::Absent) };
     match unfinished(archive, segment, any_size).await? {
-        Some(content) => write(to, content.into()).await.map(|()| Fetched::Written),
+        Some(content) => {
+            let to = to.to_owned();
+            off_the_runtime(move || {
+                spool::write(&to, |out| out.write_all(&content).map_err(|e| spool::not_written(&to, &e)))
+            })
+            .await?;
+            Ok(Fetched::Written)
+        }
         None => Ok(Fetched::Absent),
     }
 }
@@ -87,24 +93,17 @@ fn parsed(name: &str, size: WalSegmentSize) -> Option<SegmentName> {
     SegmentName::parse(name, size)
 }
 
-async fn write(to: &Path, content: Bytes) -> Result<()> {
-    let to = to.to_owned();
-    off_the_runtime(move || spool::write(&to, &content)).await
-}
-
 /// Keeps the segments that follow, as far as there are any. That it fails is told when they are asked for.
 async fn ahead(archive: &Archive, segment: SegmentName, size: WalSegmentSize, spool: &Spool) {
     let count = (AHEAD_BYTES / size.bytes()).clamp(1, AHEAD_MAX);
     let wanted = (1..=count).map(|nth| SegmentName { number: segment.number.saturating_add(nth), ..segment });
     let mut got = stream::iter(wanted.filter(|next| !spool.has(&next.file_name(size))))
-        .map(|next| async move { (next, archive.get_segment(next, size).await) })
+        .map(|next| async move {
+            let place = spool.place(&next.file_name(size))?;
+            archive.get_to(WalFileName::Segment(next), size, &place).await
+        })
         .buffered(AT_ONCE);
-    while let Some((next, Ok(Some(content)))) = got.next().await {
-        let (spool, name) = (spool.clone(), next.file_name(size));
-        if off_the_runtime(move || spool.keep(&name, &content)).await.is_err() {
-            break;
-        }
-    }
+    while let Some(Ok(Some(_))) = got.next().await {}
 }
 
 /// A segment of which there are parts only, with zeros behind them; `None` if there is none.

@@ -9,6 +9,7 @@ use std::path::Path;
 use obyra_evidence::{Failure, text};
 use obyra_postgres::wal::{Lsn, SegmentName, WalSegmentSize};
 
+use super::content::PIECE;
 use crate::Result;
 use crate::repository::layout::ClusterId;
 
@@ -144,33 +145,31 @@ impl PageCheck {
     /// Checks what has come since the last time; `bytes` is all of the segment so far. A page counts
     /// once its header is there.
     pub fn advance(&mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
-        if bytes.len() as u64 > self.size.bytes() {
-            return Err(Fault::Length(bytes.len()));
+        self.pages(0, bytes)
+    }
+
+    /// Checks a whole segment.
+    pub fn whole(self, bytes: &[u8]) -> std::result::Result<(), Fault> {
+        let mut whole = WholeCheck::new(self);
+        bytes.chunks(PIECE).try_for_each(|piece| whole.piece(piece))?;
+        whole.finish()
+    }
+
+    /// Checks the pages whose headers are in these bytes, which begin at an offset of the segment.
+    fn pages(&mut self, from: usize, bytes: &[u8]) -> std::result::Result<(), Fault> {
+        if (from + bytes.len()) as u64 > self.size.bytes() {
+            return Err(Fault::Length(from + bytes.len()));
         }
         let header = match self.header {
             Some(header) => header,
             None if bytes.len() < LONG_HEADER => return Ok(()),
             None => *self.header.insert(self.first_page(bytes)?),
         };
-        while let Some(page) = bytes.get(self.done..).filter(|page| page.len() >= SHORT_HEADER) {
+        while let Some(page) = bytes.get(self.done - from..).filter(|page| page.len() >= SHORT_HEADER) {
             self.page(&header, page)?;
             self.done += header.page_bytes;
         }
         Ok(())
-    }
-
-    /// Checks a whole segment.
-    pub fn whole(mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
-        if bytes.len() as u64 != self.size.bytes() {
-            return Err(Fault::Length(bytes.len()));
-        }
-        self.advance(bytes)?;
-        match self.empty_from {
-            Some(from) if bytes[from..].iter().any(|byte| *byte != 0) => {
-                Err(Fault::NotEmpty { offset: from })
-            }
-            _ => Ok(()),
-        }
     }
 
     fn first_page(&self, bytes: &[u8]) -> std::result::Result<SegmentHeader, Fault> {
@@ -207,6 +206,39 @@ impl PageCheck {
         }
         self.timeline = page.timeline;
         Ok(())
+    }
+}
+
+/// Checks a whole segment that comes in pieces of [`PIECE`] bytes.
+#[derive(Debug)]
+pub struct WholeCheck {
+    check: PageCheck,
+    length: usize,
+}
+
+impl WholeCheck {
+    /// Begins; nothing was checked before.
+    pub fn new(check: PageCheck) -> WholeCheck {
+        WholeCheck { check, length: 0 }
+    }
+
+    /// Checks the next piece.
+    pub fn piece(&mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
+        self.check.pages(self.length, bytes)?;
+        if let Some(from) = self.check.empty_from {
+            let rest = bytes.get(from.saturating_sub(self.length)..).unwrap_or_default();
+            if rest.iter().any(|byte| *byte != 0) {
+                return Err(Fault::NotEmpty { offset: from });
+            }
+        }
+        self.length += bytes.len();
+        Ok(())
+    }
+
+    /// That was all of it.
+    pub fn finish(self) -> std::result::Result<(), Fault> {
+        let whole = self.length as u64 == self.check.size.bytes();
+        if whole { Ok(()) } else { Err(Fault::Length(self.length)) }
     }
 }
 

@@ -3,16 +3,19 @@
 //! The server hands over one file at a time. When many wait (`archive_status/*.ready`), those behind it are
 //! archived along with it, several at once, and a mark tells the next call that the work is done.
 
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use obyra_evidence::{Failure, text};
-use obyra_postgres::wal::{WalFileName, WalSegmentSize};
+use obyra_postgres::wal::{SegmentName, WalFileName, WalSegmentSize};
 
-use super::archive::{Archive, Put};
-use super::pages::SegmentHeader;
+use super::archive::{Archive, Put, off_the_runtime};
+use super::content::{Content, unreadable};
+use super::pages::{LONG_HEADER, SegmentHeader};
 use super::spool::Spool;
 use crate::Result;
 
@@ -40,8 +43,7 @@ pub async fn push(archive: &Archive, path: &Path) -> Result<Pushed> {
         return Err(not_wal(path));
     };
     let spool = Spool::of(folder);
-    let content = read(path.to_owned()).await?;
-    if spool.take_mark(name, &mark(archive, &content))
+    if spool.take_mark(name, &mark(archive, path)?)
         && let Some((file, size)) = parse(name)
         && archive.has(file, size).await?
     {
@@ -56,8 +58,7 @@ pub async fn push(archive: &Archive, path: &Path) -> Result<Pushed> {
         // One that fails will fail again when its turn comes, and then it is told.
         .take_while(|done| std::future::ready(done.is_ok()))
         .filter_map(|done| std::future::ready(done.ok()));
-    let own = put(archive, path, name, content);
-    let (own, done) = tokio::join!(own, others.collect::<Vec<_>>());
+    let (own, done) = tokio::join!(put(archive, path, name), others.collect::<Vec<_>>());
     for (name, mark) in &done {
         spool.mark(name, mark);
     }
@@ -65,26 +66,50 @@ pub async fn push(archive: &Archive, path: &Path) -> Result<Pushed> {
 }
 
 async fn push_ahead(archive: &Archive, path: PathBuf, name: String) -> Result<(String, String)> {
-    let content = read(path.clone()).await?;
-    let mark = mark(archive, &content);
-    put(archive, &path, &name, content).await?;
+    let mark = mark(archive, &path)?;
+    put(archive, &path, &name).await?;
     Ok((name, mark))
 }
 
-async fn put(archive: &Archive, path: &Path, name: &str, content: Bytes) -> Result<Put> {
-    let size = SegmentHeader::read(&content).map(|header| header.size);
-    match (parse(name), size) {
-        (Some((WalFileName::History(timeline), _)), _) => archive.put_history(timeline, content).await,
-        (Some((WalFileName::Backup { segment, offset }, size)), _) => {
-            archive.put_backup_file(segment, offset, size, content).await
+async fn put(archive: &Archive, path: &Path, name: &str) -> Result<Put> {
+    match parse(name) {
+        Some((WalFileName::History(timeline), _)) => archive.put_history(timeline, read(path).await?).await,
+        Some((WalFileName::Backup { segment, offset }, size)) => {
+            archive.put_backup_file(segment, offset, size, read(path).await?).await
         }
-        (Some(_), Some(size)) => match WalFileName::parse(name, size) {
-            Some(WalFileName::Segment(segment)) => archive.put_segment(segment, size, content).await,
-            Some(WalFileName::Partial(segment)) => archive.put_partial(segment, size, content).await,
-            _ => Err(not_wal(path)),
-        },
-        _ => Err(not_wal(path)),
+        Some((WalFileName::Partial(_), _)) => {
+            let content = read(path).await?;
+            let size = SegmentHeader::read(&content).map(|header| header.size);
+            match size.and_then(|size| Some((WalFileName::parse(name, size)?, size))) {
+                Some((WalFileName::Partial(segment), size)) => {
+                    archive.put_partial(segment, size, content).await
+                }
+                _ => Err(not_wal(path)),
+            }
+        }
+        Some((WalFileName::Segment(_), _)) => {
+            let size = first_page(path).await?.map(|header| header.size);
+            match size.and_then(|size| Some((SegmentName::parse(name, size)?, size))) {
+                Some((segment, size)) => {
+                    archive.put_segment(segment, size, Content::File(path.to_owned())).await
+                }
+                None => Err(not_wal(path)),
+            }
+        }
+        None => Err(not_wal(path)),
     }
+}
+
+/// The header of a segment.
+async fn first_page(path: &Path) -> Result<Option<SegmentHeader>> {
+    let path = path.to_owned();
+    off_the_runtime(move || {
+        let mut first = Vec::new();
+        let file = std::fs::File::open(&path).map_err(|e| unreadable(&path, &e))?;
+        file.take(LONG_HEADER as u64).read_to_end(&mut first).map_err(|e| unreadable(&path, &e))?;
+        Ok(SegmentHeader::read(&first))
+    })
+    .await
 }
 
 /// Reads a file name whatever the size of segments is: the same name means the same object with any size
@@ -96,19 +121,15 @@ pub(super) fn parse(name: &str) -> Option<(WalFileName, WalSegmentSize)> {
     })
 }
 
-/// What tells, for one archive, that this content is there.
-fn mark(archive: &Archive, content: &[u8]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(archive.url().as_bytes()).update(&[0]).update(content);
-    hasher.finalize().to_hex().to_string()
+/// What tells, for one archive, that this very file is there. The server changes no file that waits.
+fn mark(archive: &Archive, path: &Path) -> Result<String> {
+    let file = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?;
+    let (inode, bytes) = (file.ino(), file.len());
+    Ok(format!("{inode} {bytes} {}.{} {}", file.mtime(), file.mtime_nsec(), archive.url()))
 }
 
-async fn read(path: PathBuf) -> Result<Bytes> {
-    let failed = text::backup::WAL_FILE_UNREADABLE.with("file", path.display());
-    match tokio::fs::read(&path).await {
-        Ok(content) => Ok(content.into()),
-        Err(error) => Err(Failure::new(failed).because(error)),
-    }
+async fn read(path: &Path) -> Result<Bytes> {
+    tokio::fs::read(path).await.map(Bytes::from).map_err(|e| unreadable(path, &e))
 }
 
 fn not_wal(path: &Path) -> Failure {

@@ -5,7 +5,7 @@
 //! all of `pg_wal`.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use obyra_evidence::{Failure, text};
@@ -63,13 +63,12 @@ impl Spool {
         marked
     }
 
-    /// Keeps a segment for later.
-    pub fn keep(&self, name: &str, content: &[u8]) -> Result<()> {
+    /// Where a segment is kept for later; the folder is made.
+    pub fn place(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
-        let made = fs::create_dir(&self.folder);
-        match made {
+        match fs::create_dir(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(not_written(&path, &error)),
-            _ => write(&path, content),
+            _ => Ok(path),
         }
     }
 
@@ -109,16 +108,18 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Writes a file whole or not at all, and durably.
-pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write(path: &Path, content: impl FnOnce(&mut fs::File) -> Result<()>) -> Result<()> {
     let failed = |error: &io::Error| not_written(path, error);
     let temporary = path.with_extension("tmp");
     let mut file = fs::File::create(&temporary).map_err(|e| failed(&e))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
+    content(&mut file)?;
+    file.sync_all().map_err(|e| failed(&e))?;
     fs::rename(&temporary, path).map_err(|e| failed(&e))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| failed(&e))
 }
 
-fn not_written(path: &Path, error: &io::Error) -> Failure {
+/// The failure to write a file.
+pub fn not_written(path: &Path, error: &io::Error) -> Failure {
     Failure::new(text::backup::WAL_FILE_NOT_WRITTEN.with("file", path.display())).because(error)
 }

@@ -183,7 +183,7 @@ proptest! {
         let index = index(&objects);
         let held = held(&objects);
         let chain = index.chain(Lsn(from * MIB / 8), Lsn(to * MIB / 8), TimelineId(1));
-        let mut missing = vec![false; 48];
+        let mut missing = [false; 48];
         let mut last = Lsn(0);
         for hole in &chain.holes {
             prop_assert!(hole.from < hole.to && hole.from >= last, "in order and not empty");
