@@ -120,7 +120,9 @@ impl Drill<'_> {
         let Prepared { plan, manifest, recorded, halt, is_exact, .. } = &prepared;
         let mut checks = Vec::new();
         let first = halt.as_ref().map_or((plan, Action::Promote), |halt| (halt, Action::Pause));
-        let mut instance = self.stage.raise(first.0, manifest, first.1, progress).await?;
+        let superuser = recorded.as_ref().map_or(self.stage.superuser, |recorded| &recorded.superuser);
+        let stage = Stage { superuser, ..self.stage };
+        let mut instance = stage.raise(first.0, manifest, first.1, progress).await?;
         let mut proof = Duration::ZERO;
         let begun = Instant::now();
         checks.push(compare::compare(&instance, recorded.as_ref(), *is_exact).await?);

@@ -17,6 +17,7 @@ mod prepared;
 mod recovery;
 mod survey;
 mod target;
+mod whole;
 
 pub use control::Control;
 pub use coverage::{Coverage, Stretch};
@@ -32,3 +33,4 @@ pub use recovery::{Action, Configured, Recovery};
 pub(crate) use survey::moments_between;
 pub use survey::{find, survey};
 pub use target::{Stop, Target};
+pub use whole::{Ready, Whole};

@@ -8,11 +8,13 @@ mod cut;
 mod live;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use live::{Live, ask, ledger, session};
 use obyra_backup::repository::catalogue::Manifest;
-use obyra_backup::restore::{Action, Configured, Control, Into, Place, Recovery, Restore, Target, Wish};
+use obyra_backup::restore::{Action, Control, Into, Place, Recovery, Target, Whole, Wish};
 use obyra_evidence::{Exit, Quiet};
 use obyra_postgres::cluster::{Embedded, EmbeddedSpec};
 use obyra_postgres::wal::TimelineId;
@@ -256,6 +258,55 @@ async fn recovery_can_pause_and_go_on() {
     assert!(scratch.data().join("PG_VERSION").exists() && !scratch.data().join("postmaster.pid").exists());
 }
 
+#[tokio::test]
+async fn tablespaces_and_unlogged_tables_come_back_beside_the_originals() {
+    let mut live = Live::start(16).await;
+    let space = tempfile::Builder::new().prefix("obyra-space-").tempdir_in("/tmp").unwrap();
+    give_to_the_server(space.path());
+    live.run(&format!("CREATE TABLESPACE aside LOCATION '{}'", space.path().display())).await;
+    live.run(MAKE).await;
+    live.run("CREATE TABLE far (n int) TABLESPACE aside; INSERT INTO far SELECT generate_series(1, 1000)")
+        .await;
+    live.run("CREATE UNLOGGED TABLE light (n int); INSERT INTO light VALUES (1)").await;
+    live.run("CHECKPOINT").await;
+    let backup = live.backup().await;
+    assert_eq!(backup.tablespaces.len(), 1);
+    live.run(
+        "INSERT INTO far SELECT generate_series(1001, 2000); CREATE TABLE farther (n int) TABLESPACE aside",
+    )
+    .await;
+    live.archive().await;
+    let of_the_original = files_below(space.path());
+    let instance = live.raise(Wish::to(Target::Latest)).await.unwrap();
+    assert_eq!(ask(&instance, "SELECT count(*) FROM far").await, "2000");
+    // An unlogged table is empty after any recovery, and usable.
+    assert_eq!(ask(&instance, "SELECT count(*) FROM light").await, "0");
+    let copy = session(&instance).await;
+    copy.batch_execute("INSERT INTO light VALUES (2); DROP TABLE far; CHECKPOINT").await.unwrap();
+    let location =
+        ask(&instance, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'aside'").await;
+    assert!(location.starts_with(instance.restored.data().parent().unwrap().to_str().unwrap()), "{location}");
+    assert_eq!(files_below(space.path()), of_the_original);
+    assert_eq!(live.ask("SELECT count(*) FROM far").await, "2000");
+}
+
+fn give_to_the_server(folder: &Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    if let Some((uid, gid)) = obyra_postgres::cluster::owner_of_files(folder).unwrap() {
+        std::os::unix::fs::chown(folder, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { out.extend(files_below(&path)) } else { out.push(path) }
+    }
+    out.sort();
+    out
+}
+
 /// The way of `obyra-db backup restore`: a folder in which somebody else starts a server.
 #[tokio::test]
 async fn a_restored_folder_recovers_under_any_server() {
@@ -266,51 +317,70 @@ async fn a_restored_folder_recovers_under_any_server() {
     let first = live.add("first").await;
     live.add("second").await;
     live.archive().await;
-    let plan = live.plan(Wish::to(Target::Time(first))).await.unwrap();
-    let manifest = live.manifest(&plan).await;
     // Where a cluster of that name would be, so that the server can be started as one.
     let home = tempfile::Builder::new().prefix("obyra-restored-").tempdir_in("/tmp").unwrap();
-    fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let wal = home.path().join("wal");
     fs::create_dir(&wal).unwrap();
-    for entry in fs::read_dir(live.data().join("pg_wal")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, wal.join(path.file_name().unwrap())).unwrap();
-        }
+    for path in files_below(&live.data().join("pg_wal")) {
+        let copy = wal.join(path.file_name().unwrap());
+        fs::copy(&path, &copy).unwrap();
+        fs::set_permissions(copy, fs::Permissions::from_mode(0o644)).unwrap();
     }
-    for entry in fs::read_dir(&wal).unwrap() {
-        fs::set_permissions(entry.unwrap().path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .unwrap();
-    }
-    let place = Place::look(&manifest, &Into { data: home.path().join("data"), ..Into::default() }).unwrap();
     let recovery = Recovery {
         restore_command: format!("cp '{}/%f' '%p'", wal.display()),
         action: Action::Promote,
         archiving: false,
     };
-    let auto = fs::read_to_string(live.data().join("postgresql.auto.conf")).unwrap();
-    let configured = Configured { auto: Some(&auto), has_main: true, control: None };
-    let restore = Restore {
-        repository: live.repository.clone(),
+    let destination = Into { data: home.path().join("data"), ..Into::default() };
+    let (plan, coverage) = (live.plan(Wish::to(Target::Time(first))).await.unwrap(), live.coverage().await);
+    let whole = Whole {
+        repository: &live.repository,
         cluster: live.id,
-        small: recovery.files(&plan, &configured),
-        manifest,
-        place,
+        plan: &plan,
+        coverage: &coverage,
+        destination: &destination,
+        recovery: &recovery,
+        discard_wal: false,
         threads: 2,
-        databases: None,
     };
-    restore.run(&Quiet).await.unwrap();
-    let password = live.cluster.admin().password().unwrap().clone();
+    whole.look().await.unwrap().run(&Quiet).await.unwrap();
+
     use obyra_postgres::secrecy::ExposeSecret as _;
+    let password = live.cluster.admin().password().unwrap().clone();
     fs::write(home.path().join("password"), password.expose_secret()).unwrap();
     let spec = EmbeddedSpec { dir: home.path().to_path_buf(), settings: Vec::new() };
     let server = Embedded::up(&spec, live.cluster.installation(), &Quiet).await.unwrap();
-    let session = Session::connect(&server.admin(), Limits::default()).await.unwrap();
-    let ask = async |sql: &str| session.query_one(sql, &[]).await.unwrap().get::<_, String>(0);
+    let there = Session::connect(&server.admin(), Limits::default()).await.unwrap();
+    let ask = async |sql: &str| there.query_one(sql, &[]).await.unwrap().get::<_, String>(0);
+    // It answers while it recovers, and takes writes a moment later.
+    while ask("SELECT pg_is_in_recovery()::text").await == "true" {}
     assert_eq!(ask("SELECT string_agg(what, ' ') FROM ledger").await, "first");
     assert_eq!(ask("SHOW work_mem").await, "7MB", "what ALTER SYSTEM had set stays");
     assert_eq!(ask("SHOW archive_mode").await, "off");
-    drop(session);
+    there.batch_execute("INSERT INTO ledger (what) VALUES ('not archived')").await.unwrap();
+    drop(there);
+
+    // Over the cluster that lives there now: not while it runs, and not while its WAL is nowhere else.
+    let latest = live.plan(Wish::to(Target::Latest)).await.unwrap();
+    let whole = Whole { plan: &latest, ..whole };
+    assert_eq!(whole.look().await.err().unwrap().what.code().id(), "backup.restore-server-runs");
+    Embedded::down(&spec.dir).await.unwrap();
+    let refused = whole.look().await.err().unwrap();
+    assert_eq!((refused.exit, refused.what.code().id()), (Exit::Refused, "backup.restore-wal-not-archived"));
+    assert!(refused.what.to_string().contains("pg_wal/00000002"), "{refused}");
+    let ready = Whole { discard_wal: true, ..whole }.look().await.unwrap();
+    let noted: Vec<&str> = ready.notes.iter().map(|note| note.code().id()).collect();
+    assert_eq!(noted, ["backup.restore-removes", "backup.restore-wal-not-archived"]);
+    let written = ready.run(&Quiet).await.unwrap();
+    assert!(written.kept > written.bytes, "{written:?}");
+    // The certificate was this server's, and the backup has none.
+    fs::remove_file(server.ca_file()).unwrap();
+    let server = Embedded::up(&spec, live.cluster.installation(), &Quiet).await.unwrap();
+    let there = Session::connect(&server.admin(), Limits::default()).await.unwrap();
+    let ask = async |sql: &str| there.query_one(sql, &[]).await.unwrap().get::<_, String>(0);
+    while ask("SELECT pg_is_in_recovery()::text").await == "true" {}
+    assert_eq!(ask("SELECT string_agg(what, ' ' ORDER BY id) FROM ledger").await, "first second");
+    drop(there);
     Embedded::destroy(&spec.dir).await.unwrap();
 }

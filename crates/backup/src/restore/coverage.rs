@@ -103,6 +103,14 @@ impl Coverage {
         join(pieces)
     }
 
+    /// Up to where the WAL of a timeline goes on from a position without a hole: the position itself if it is
+    /// not there.
+    pub(super) fn reach(&self, timeline: TimelineId, from: Lsn) -> Lsn {
+        let mut of: Vec<_> = self.stretches.iter().filter(|stretch| stretch.timeline == timeline).collect();
+        of.sort_by_key(|stretch| stretch.from);
+        of.iter().fold(from, |at, stretch| if stretch.from <= at { at.max(stretch.to) } else { at })
+    }
+
     /// Where the timelines of a history were left.
     pub(super) fn branches(&self, history: &TimelineHistory) -> Vec<Branch> {
         let children = history.parents().iter().skip(1).map(|parent| parent.timeline);

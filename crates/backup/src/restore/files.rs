@@ -11,8 +11,9 @@ mod window;
 mod writer;
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use obyra_evidence::{Failure, Progress, text};
@@ -89,6 +90,8 @@ struct Shared {
     /// Files of several extents that are on the disk, by their position in the manifest, and whether they
     /// were made here.
     large_files: Mutex<HashMap<usize, bool>>,
+    /// Held until the last thread has written its last block.
+    marker: OnceLock<File>,
     written: AtomicU64,
     kept: AtomicU64,
 }
@@ -110,7 +113,7 @@ impl Restore {
         let control = read(repository, *cluster, manifest, control::PATH).await?;
         let control = control.ok_or_else(|| Failure::new(text::backup::RESTORE_WITHOUT_CONTROL))?;
         let begun = shared.clone();
-        let _marker = in_thread(move || skeleton::begin(&begun.restore)).await?;
+        in_thread(move || skeleton::begin(&begun.restore, &begun.marker)).await?;
         let surplus = prepared::surplus(repository, *cluster, manifest).await?;
         shared.clone().blocks(progress).await?;
         let last = shared.clone();
@@ -132,6 +135,7 @@ impl Shared {
             reader: FrameReader::new(&restore.repository, restore.cluster),
             packs: packs.map(|(at, pack)| (pack.id.clone(), at)).collect(),
             large_files: Mutex::default(),
+            marker: OnceLock::new(),
             written: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             restore,

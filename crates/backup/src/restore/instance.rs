@@ -34,7 +34,7 @@ pub struct Stage<'a> {
     pub installation: &'a Installation,
     /// The folder with room for it; that of temporary files if absent.
     pub scratch: Option<&'a Path>,
-    /// A superuser of the cluster.
+    /// A superuser of the cluster. Drills prefer the one that was recorded with the backup.
     pub superuser: &'a str,
     /// Threads that restore.
     pub threads: usize,

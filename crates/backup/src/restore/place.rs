@@ -22,7 +22,7 @@ use crate::repository::catalogue::Manifest;
 /// Written first and removed last: what a restore in this folder was about.
 pub(crate) const MARKER: &str = "obyra-db.restoring";
 
-/// Where the tablespaces go, besides the data directory itself.
+/// Where a cluster is restored to.
 #[derive(Clone, Debug, Default)]
 pub struct Into {
     /// The data directory.

@@ -14,7 +14,7 @@ use obyra_backup::repository::store::Store;
 use obyra_backup::restore::{
     Action, Coverage, Instance, Known, Plan, Stage, Target, Wish, find, plan, survey,
 };
-use obyra_backup::wal::Archive;
+use obyra_backup::wal::{Archive, Content};
 use obyra_evidence::Quiet;
 use obyra_postgres::cluster::{TemporaryCluster, TemporaryOptions, for_tests_version_with};
 use obyra_postgres::wal::{WalFileName, WalSegmentSize};
@@ -170,8 +170,8 @@ pub async fn archive(repository: &Repository, id: ClusterId, data: &Path, curren
         let name = entry.file_name().to_str().unwrap().to_owned();
         match WalFileName::parse(&name, SIZE) {
             Some(WalFileName::Segment(segment)) if *name <= *current => {
-                let bytes = fs::read(entry.path()).unwrap();
-                archive.put_segment(segment, SIZE, bytes.into()).await.unwrap();
+                let path = entry.path();
+                archive.put_segment(segment, SIZE, Content::File(path)).await.unwrap();
             }
             Some(WalFileName::History(timeline)) => {
                 archive.put_history(timeline, fs::read(entry.path()).unwrap().into()).await.unwrap();

@@ -13,7 +13,7 @@ use obyra_backup::repository::manifest::Header;
 use obyra_backup::repository::store::Store;
 use obyra_backup::restore::{Action, Instance, Known, Stage, Target, Wish, plan, survey};
 use obyra_backup::take::{self, From, Options, Request, Taken};
-use obyra_backup::wal::Archive;
+use obyra_backup::wal::{Archive, Content};
 use obyra_evidence::{Progress, Quiet};
 use obyra_postgres::replication::Checkpoint;
 use obyra_postgres::wal::{WalFileName, WalSegmentSize};
@@ -115,8 +115,7 @@ impl Site {
             if let Some(WalFileName::Segment(number)) = WalFileName::parse(&name, segment())
                 && name <= switched
             {
-                let bytes = fs::read(entry.path()).unwrap();
-                archive.put_segment(number, segment(), bytes.into()).await.unwrap();
+                archive.put_segment(number, segment(), Content::File(entry.path())).await.unwrap();
             }
         }
     }

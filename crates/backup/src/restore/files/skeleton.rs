@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use obyra_evidence::{Failure, text};
 
@@ -40,10 +41,13 @@ pub(in crate::restore) const DIRECTORIES: [&str; 20] = [
 ];
 
 /// Takes the folder, and makes it ready for the files.
-pub(super) fn begin(restore: &Restore) -> Result<File> {
+pub(super) fn begin(restore: &Restore, marker: &OnceLock<File>) -> Result<()> {
     let place = &restore.place;
-    make_dir(&place.data, 0o700, place.owner)?;
-    let marker = take(restore)?;
+    // The two modes that a server takes; the other one lets its group read.
+    let is_shared = fs::metadata(&place.data).is_ok_and(|data| data.mode() & 0o777 == 0o750);
+    make_dir(&place.data, if is_shared { 0o750 } else { 0o700 }, place.owner)?;
+    let taken = take(restore)?;
+    marker.get_or_init(|| taken);
     // From here on no server starts here.
     remove(&place.data.join(control::PATH))?;
     sync_dir(&place.data.join("global"))?;
@@ -54,7 +58,7 @@ pub(super) fn begin(restore: &Restore) -> Result<File> {
     for mapped in &place.tablespaces {
         link(&mapped.folder, &place.data.join("pg_tblspc").join(mapped.oid.to_string()))?;
     }
-    Ok(marker)
+    Ok(())
 }
 
 /// Writes the marker, and holds it: two restores into one folder would ruin each other.
