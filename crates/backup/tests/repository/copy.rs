@@ -133,8 +133,8 @@ async fn what_is_damaged_is_not_copied_and_told() {
     }
     let copied = two.copy().await;
     assert_eq!(copied.damaged, [segment.clone(), pack.clone()]);
-    assert_eq!(copied.left_out, [two.sample.incremental.clone()]);
-    assert_eq!(copied.backups, [two.sample.full.clone()]);
+    assert_eq!(copied.left_out, std::slice::from_ref(&two.sample.incremental));
+    assert_eq!(copied.backups, std::slice::from_ref(&two.sample.full));
     // The other backup is whole there.
     let there = two.verify_copy().await;
     assert!(there.faults.iter().all(|fault| fault.backups.is_empty()), "{:?}", there.faults);
@@ -149,7 +149,7 @@ async fn what_is_damaged_is_not_copied_and_told() {
             Some(bytes) => fs::write(&path, bytes).unwrap(),
             None => fs::remove_file(&part).unwrap(),
         }
-        assert_eq!(two.copy().await.left_out, [two.sample.incremental.clone()]);
+        assert_eq!(two.copy().await.left_out, std::slice::from_ref(&two.sample.incremental));
         fs::write(&path, kept).unwrap();
         fs::write(&part, kept_part).unwrap();
     }
@@ -189,7 +189,7 @@ async fn a_copy_opens_as_the_repository_does() {
     let good = fs::read(&path).unwrap();
     fs::write(&path, &good[..100]).unwrap();
     let copied = two.copy().await;
-    assert_eq!(copied.damaged, [name.clone()]);
+    assert_eq!(copied.damaged, std::slice::from_ref(&name));
     fs::remove_file(&path).unwrap();
     assert_eq!(two.copy().await.ways_removed, [""; 0], "lost, not removed: its note is there");
     Repository::open(two.store(), &two.unlock).await.unwrap();
