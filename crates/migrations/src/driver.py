@@ -24,6 +24,8 @@ import weakref
 # What a statement of obyra-db's own begins with, and how much of the others is told.
 OURS = "/* obyra-db */ "
 STATEMENT_CHARS = 100_000
+# Where an object lies in memory is different each time, and tells nobody anything.
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Aborted(Exception):
@@ -294,6 +296,19 @@ class Driver:
                 raise OSError("a revision on the gate's server has no network: %s" % (address,))
 
         sys.addaudithook(close_network)
+        self.watch_upgrades()
+
+    def watch_upgrades(self):
+        """Alembic's own command is nothing that this program uses: whoever calls it migrates while it is loaded."""
+        from alembic import command
+
+        upgrade = command.upgrade
+
+        def upgrade_and_tell(*arguments, **options):
+            self.channel.send("boot-upgrade", place=self.caller((self.root,)))
+            return upgrade(*arguments, **options)
+
+        command.upgrade = upgrade_and_tell
 
     def caller(self, folders):
         """The innermost frame of the application, in the first of the folders that any is in."""
@@ -330,7 +345,7 @@ class Driver:
         if database is not None:
             return {**facts, **database_error(database)}
         message = "sys.exit(%r)" % culprit.code if isinstance(culprit, SystemExit) else str(culprit).strip()
-        return {**facts, "message": message}
+        return {**facts, "message": ADDRESS.sub("", message)}
 
     def locate(self, chain):
         """The innermost frame in the migrations folder, else in the application's code."""
@@ -465,10 +480,20 @@ def database_error(error):
 
 
 def choose_database_driver():
-    """DATABASE_URL names psycopg 3; an application that only has its predecessor gets that one."""
-    if "DATABASE_URL" in os.environ and not importlib.util.find_spec("psycopg"):
-        if importlib.util.find_spec("psycopg2"):
-            os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+psycopg2:", 1)
+    """DATABASE_URL names psycopg 3; an application without it, or with a SQLAlchemy before it, gets its predecessor."""
+    if "DATABASE_URL" not in os.environ or importlib.util.find_spec("psycopg") and sqlalchemy_major() >= 2:
+        return
+    if importlib.util.find_spec("psycopg2"):
+        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+psycopg2:", 1)
+
+
+def sqlalchemy_major():
+    from importlib import metadata
+
+    try:
+        return int(metadata.version("sqlalchemy").partition(".")[0])
+    except (metadata.PackageNotFoundError, ValueError):
+        return 2
 
 
 def main():

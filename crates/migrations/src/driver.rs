@@ -122,6 +122,11 @@ pub trait Attend: Send {
         let _ = place;
     }
 
+    /// The application runs its migrations itself while it is loaded. The driver does not wait.
+    fn boot_upgrade(&mut self, place: Option<Line>) {
+        let _ = place;
+    }
+
     /// The models, beside the schema at the head. The driver does not wait.
     fn models(&mut self, models: Models) {
         let _ = models;
@@ -478,6 +483,7 @@ fn told(event: Event, attend: &mut impl Attend) -> Option<Event> {
         Event::Wrote(wrote) => attend.wrote(wrote),
         Event::Network(network) => attend.network(network),
         Event::HiddenGroup { place } => attend.hidden_group(place),
+        Event::BootUpgrade { place } => attend.boot_upgrade(place),
         Event::Models(models) => attend.models(models),
         Event::Begin { revision } => attend.begin(&revision),
         Event::Passed(passed) => attend.passed(passed),

@@ -177,6 +177,30 @@ fn the_broken_example_is_found_broken_in_every_way() {
     }
 }
 
+/// Some applications upgrade their database whenever they start. What their revisions do is proven all the same.
+#[test]
+fn an_application_that_migrates_itself() {
+    let project = example("obyra-mini");
+    project.run(&["init", "--lang", "en"]).ends(0);
+    let file = project.path().join("obyra_mini/__init__.py");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let boot = "    with app.app_context():\n        flask_migrate.upgrade()\n    return app\n";
+    let text = text.replacen("    return app\n", boot, 1).replacen(
+        "import os\n",
+        "import os\nimport flask_migrate\n",
+        1,
+    );
+    assert!(text.contains(boot), "{text}");
+    std::fs::write(&file, text).unwrap();
+    let run = project.run(&["migrate", "gate", "--last", "2", "--json"]).ends(0);
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&run.stdout).unwrap();
+    let rules: Vec<_> = findings.iter().map(|finding| finding["rule"].as_str().unwrap_or_default()).collect();
+    assert_eq!(rules, ["gate.boot-upgrade"], "{}", run.stdout);
+    assert_eq!(findings[0]["file"], "obyra_mini/__init__.py");
+    let records = project.run(&["evidence", "list", "--subject", "gate", "--json"]).ends(0).stdout;
+    assert_eq!(records.matches("\"passed\"").count(), 2, "{records}");
+}
+
 #[test]
 fn a_graph_that_alembic_refuses_and_a_revision_without_an_end() {
     let project = example("obyra-broken");

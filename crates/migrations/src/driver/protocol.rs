@@ -101,6 +101,9 @@ pub(crate) enum Event {
     HiddenGroup {
         place: Option<Line>,
     },
+    BootUpgrade {
+        place: Option<Line>,
+    },
     Passed(Passed),
     Again(Trip),
     Reversed(Trip),

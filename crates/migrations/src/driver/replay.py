@@ -329,10 +329,28 @@ def difference(found):
         return {"kind": kind, "name": ".".join(filter(None, (schema, table, column.name))), "detail": str(column.type)}
     thing = about[0]
     table = getattr(thing, "table", None)
-    name = str(getattr(thing, "name", None) or thing)
+    name = str(getattr(thing, "name", None) or columns_of(thing) or thing)
     if table is not None:
         name = "%s on %s" % (name, table.fullname)
-    return {"kind": kind, "name": name, "detail": ""}
+    return {"kind": kind, "name": name, "detail": leads_to(thing)}
+
+
+def columns_of(thing):
+    """What a constraint without a name is known by."""
+    try:
+        return "(%s)" % ", ".join(getattr(column, "name", column) for column in thing.columns)
+    except (AttributeError, TypeError):
+        return ""
+
+
+def leads_to(thing):
+    """Where a foreign key leads, and what becomes of its rows."""
+    elements = getattr(thing, "elements", None)
+    if not elements:
+        return ""
+    words = [", ".join(element.target_fullname for element in elements)]
+    words += ["ON %s %s" % (event.upper(), what) for event in ("delete", "update") if (what := getattr(thing, "on" + event, None))]
+    return " ".join(words)
 
 
 def declared_checks(table, context):

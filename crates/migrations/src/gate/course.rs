@@ -136,6 +136,11 @@ impl<'a> Course<'a> {
                 models: true,
             };
             let ran = self.run(&database, &replay).await?;
+            // The application has run its migrations itself when it was loaded. It is not loaded a second time.
+            if migrated_itself(&ran) {
+                self.judge(&database, &ran, &replay).await?;
+                continue;
+            }
             // A revision that ended the transaction itself took the way back with it.
             if let Some(revision) = broken_trip(&ran) {
                 trips.remove(&revision);
@@ -397,6 +402,13 @@ fn leg_of(complaint: &Complaint) -> Option<(String, Phase)> {
         _ => return None,
     };
     complaint.revision.clone().map(|revision| (revision, phase))
+}
+
+/// Whether nothing was left to do on a database that was empty.
+fn migrated_itself(ran: &Ran) -> bool {
+    let planned =
+        ran.seen.planned.as_ref().filter(|_| ran.outcome.is_ok() && ran.seen.boot_upgrade.is_some());
+    planned.is_some_and(|planned| planned.revisions.is_empty() && !planned.current.is_empty())
 }
 
 /// The revision whose round trip could not be taken back.

@@ -186,6 +186,10 @@ impl Run<'_> {
             return;
         }
         let at = self.places.statement(None, &command.query, &self.seen.statements);
+        // A revision that the application runs when it is loaded is one all the same.
+        if now.phase == "boot" && at.as_ref().is_some_and(|at| self.places.is_of_a_revision(at)) {
+            return;
+        }
         let did = elsewhere.entry((now.revision.clone(), at)).or_default();
         did.commands.insert(command.tag.clone());
         did.objects.extend(objects);
@@ -265,11 +269,12 @@ impl Run<'_> {
 
     /// A message about a table, with its size.
     pub(super) fn sized(&self, told: Message, revision: &str, table: &str) -> Message {
-        let size = self.sizes.get(table);
-        told.with("revision", revision)
-            .with("table", table)
-            .with("rows", size.map_or_else(|| "?".to_owned(), |size| size.rows_shown()))
-            .with("bytes", size.map_or_else(|| "?".to_owned(), |size| size.bytes_shown()))
+        use text::gate as say;
+        let size = match self.sizes.get(table) {
+            Some(size) => say::SIZE.with("rows", size.rows_shown()).with("bytes", size.bytes_shown()),
+            None => say::SIZE_UNKNOWN.message(),
+        };
+        told.with("revision", revision).with("table", table).with_sentence("size", size)
     }
 
     fn measured(&self, revision: &str, command: &Command, at: Option<Place>) -> Measured {

@@ -27,10 +27,9 @@ pub(super) async fn findings(
         .differences
         .iter()
         .map(|found| {
-            let told = say::MODEL_DRIFT
-                .with("kind", &found.kind)
-                .with("name", &found.name)
-                .with("detail", &found.detail);
+            let detail = if found.detail.is_empty() { String::new() } else { format!(" {}", found.detail) };
+            let told =
+                say::MODEL_DRIFT.with("kind", &found.kind).with("name", &found.name).with("detail", detail);
             Finding::new(Severity::Error, "models", told).mended_by(say::MEND_MODEL_DRIFT)
         })
         .collect();

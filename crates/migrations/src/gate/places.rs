@@ -28,6 +28,11 @@ impl<'a> Places<'a> {
         explain::place(self.project, line)
     }
 
+    /// Whether a place is in a revision's file.
+    pub fn is_of_a_revision(&self, place: &Place) -> bool {
+        self.revisions.values().any(|revision| revision.file == place.file)
+    }
+
     /// The function of a revision, or the first line of its file.
     pub fn function(&self, revision: &str, name: &str) -> Option<Place> {
         let file = self.revisions.get(revision)?.file.clone();

@@ -69,7 +69,7 @@ pub(super) async fn misplaced(policy: &Policy, runner: &Conninfo, seen: &Seen) -
     Ok(Some(finding.mended_by(text::gate::MEND_VERSION_TABLE_SCHEMA)))
 }
 
-/// Revisions over their budget, calls of the network, a hidden command group.
+/// Revisions over their budget, calls of the network, a hidden command group, migrations that run at boot.
 pub(super) fn conduct(places: &Places<'_>, policy: &Policy, seen: &Seen) -> Vec<Finding> {
     use text::gate as say;
     let budget = policy.gate.revision_budget.seconds() as f64;
@@ -95,5 +95,10 @@ pub(super) fn conduct(places: &Places<'_>, policy: &Policy, seen: &Seen) -> Vec<
         let told = say::HIDDEN_DB_GROUP.message();
         places.finding(Severity::Error, "application", told, at).mended_by(say::MEND_HIDDEN_DB_GROUP)
     });
-    slow.chain(network).chain(hidden).collect()
+    let booted = seen.boot_upgrade.iter().map(|place| {
+        let at = place.as_ref().map(|line| places.line(line));
+        let told = say::BOOT_UPGRADE.message();
+        places.finding(Severity::Warning, "application", told, at).mended_by(say::MEND_BOOT_UPGRADE)
+    });
+    slow.chain(network).chain(hidden).chain(booted).collect()
 }

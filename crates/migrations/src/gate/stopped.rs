@@ -103,6 +103,10 @@ fn lacks_extension(complaint: &Complaint) -> bool {
 
 fn mend(complaint: &Complaint) -> Option<Message> {
     use text::gate as say;
+    let lacks = ["NoSuchModuleError", "ModuleNotFoundError"].contains(&complaint.kind.as_str());
+    if lacks && complaint.said.message.contains("psycopg") {
+        return Some(say::MEND_DATABASE_DRIVER.message());
+    }
     let creates_extension = complaint.said.message.contains("create extension");
     match complaint.stage {
         Stage::Revision if lacks_extension(complaint) => Some(say::MEND_EXTENSION_MISSING.message()),

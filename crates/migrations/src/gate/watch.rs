@@ -58,6 +58,8 @@ pub(super) struct Seen {
     pub models: Option<Models>,
     /// The application's command group `db` hides Flask-Migrate's; where, if that is known.
     pub hidden_group: Option<Option<Line>>,
+    /// The application runs its migrations when it is loaded; where, if that is known.
+    pub boot_upgrade: Option<Option<Line>>,
     /// The catalogue at the end.
     pub catalogue: Catalogue,
 }
@@ -219,6 +221,10 @@ impl Attend for Watcher<'_> {
 
     fn hidden_group(&mut self, place: Option<Line>) {
         self.seen.hidden_group = Some(place);
+    }
+
+    fn boot_upgrade(&mut self, place: Option<Line>) {
+        self.seen.boot_upgrade.get_or_insert(place);
     }
 
     fn models(&mut self, models: Models) {

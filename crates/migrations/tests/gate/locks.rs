@@ -70,7 +70,7 @@ async fn sizes_decide_what_matters() {
     };
     let report = gated_with(&project(), &with(2_100_000)).await.unwrap();
     let said = said(&report, "gate.rewrite");
-    assert!(said.contains("app.users (rows: 2.1 M; 420.0 MB) under ACCESS EXCLUSIVE"), "{said}");
+    assert!(said.contains("app.users (2.1 M rows, 420.0 MB) under ACCESS EXCLUSIVE"), "{said}");
     let report = gated_with(&project(), &with(12)).await.unwrap();
     assert!(!rules(&report).iter().any(|rule| rule.starts_with("gate.rewrite")), "{:?}", rules(&report));
 }

@@ -56,7 +56,7 @@ async fn rows_decide_what_matters() {
     };
     let report = gated_with(&project(), &with(2_100_000)).await.unwrap();
     let said = said(&report, "gate.bulk-write");
-    assert!(said.contains("UPDATE in two goes through all of app.users (rows: 2.1 M; 420.0 MB)"), "{said}");
+    assert!(said.contains("UPDATE in two goes through all of app.users (2.1 M rows, 420.0 MB)"), "{said}");
     assert!(!report.is_in_order());
     let report = gated_with(&project(), &with(12)).await.unwrap();
     assert_eq!(crate::rules(&report), ["graph.empty-downgrade two.py:13"]);
