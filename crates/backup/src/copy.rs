@@ -241,7 +241,7 @@ impl Copying<'_> {
                 Some(WalObject::Part(_)) => {
                     let of = info.name.split('.').next();
                     if of == whole.as_deref() {
-                        store.delete(&info.name).await?;
+                        store.let_go(&info.name).await?;
                     }
                 }
                 _ => {}

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::holdings::Holdings;
 use crate::policy::Policy;
 use crate::repository::Repository;
-use crate::repository::claims::{Expiry, Removed};
+use crate::repository::claims::{Expiry, Locked, Removed};
 use crate::repository::layout::BackupId;
 use crate::repository::store::ObjectInfo;
 use crate::retention::{self, Decision};
@@ -43,7 +43,7 @@ impl Plan {
 /// What an expiry did.
 #[derive(Debug, Default)]
 pub struct Expired {
-    /// Backups and packs.
+    /// Backups and packs, and all that the store keeps, WAL among it.
     pub backups: Removed,
     /// Objects of the WAL archive that were removed.
     pub wal: u64,
@@ -72,12 +72,13 @@ pub async fn apply(
     holdings: &Holdings,
     progress: &dyn Progress,
 ) -> Result<Expired> {
-    let expiry = Expiry::begin(repository, holdings.cluster, &expiring(&plan.decision)).await?;
+    let wanted = expiring(&plan.decision);
+    let expiry = Expiry::begin(repository, holdings.cluster, &wanted).await?;
     let mut expired = Expired { backups: expiry.run().await?, ..Expired::default() };
     // A backup that could not go keeps its WAL as well.
     let stays = |object: &ObjectInfo| {
-        let held = expired.backups.held.iter().map(|held| &held.backup);
-        let stuck = held.filter_map(|id| holdings.backups.iter().find(|kept| kept.header.id == *id));
+        let stuck = wanted.iter().filter(|id| !expired.backups.backups.contains(id));
+        let stuck = stuck.filter_map(|id| holdings.backups.iter().find(|kept| kept.header.id == *id));
         let mut ranges = stuck.map(|kept| (kept.header.timeline, kept.header.start, kept.header.stop));
         let size = holdings.wal.size();
         WalObject::parse(holdings.cluster, &object.name, size).is_none_or(|found| {
@@ -90,9 +91,13 @@ pub async fn apply(
     };
     let going: Vec<&ObjectInfo> = plan.wal.iter().filter(|object| !stays(object)).collect();
     for object in going {
-        repository.store.delete(&object.name).await?;
-        expired.wal += 1;
-        expired.wal_bytes += object.bytes;
+        match Locked::of(&object.name, repository.store.delete(&object.name).await)? {
+            Some(locked) => expired.backups.locked.push(locked),
+            None => {
+                expired.wal += 1;
+                expired.wal_bytes += object.bytes;
+            }
+        }
         progress.advance(object.bytes);
     }
     Ok(expired)

@@ -10,7 +10,7 @@ mod blocks;
 mod chain;
 mod objects;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use obyra_evidence::{Finding, Message, Progress, Severity, text};
@@ -21,7 +21,7 @@ use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::{self, Manifest, Named};
 use crate::repository::layout::{BackupId, ClusterId};
-use crate::repository::manifest::Header;
+use crate::repository::manifest::{Header, PackEntry};
 use crate::repository::store::{ObjectInfo, Store};
 use crate::wal::Archive;
 
@@ -161,7 +161,8 @@ struct Known {
 struct OfCluster {
     headers: BTreeMap<BackupId, Header>,
     named: BTreeMap<BackupId, Named>,
-    unreadable: BTreeSet<BackupId>,
+    /// Those whose manifests cannot be read, and the packs with the lines, as far as they are known.
+    unreadable: BTreeMap<BackupId, Vec<PackEntry>>,
 }
 
 impl OfCluster {
@@ -189,7 +190,7 @@ impl Known {
                     }
                     Ok(None) => {}
                     Err(failure) => {
-                        // A part that is missing or damaged is named as such when its turn comes.
+                        // What is wrong with its parts is told when their turn comes.
                         if let Ok(header) = catalogue::header(repository, *cluster, &backup).await {
                             of.headers.insert(backup.clone(), header);
                         }
@@ -202,7 +203,8 @@ impl Known {
                             message,
                             vec![backup.clone()],
                         );
-                        of.unreadable.insert(backup);
+                        let parts = catalogue::parts(repository, *cluster, &backup).await;
+                        of.unreadable.insert(backup, parts.unwrap_or_default());
                     }
                 }
             }
@@ -222,11 +224,11 @@ impl Known {
             let mut backups: Vec<_> =
                 of.named.iter().filter(names).map(|(backup, _)| backup.clone()).collect();
             // One whose manifest cannot be read may name it too, and surely names its own.
-            backups.extend(of.unreadable.iter().filter(|backup| **backup == pack.backup).cloned());
+            backups.extend(of.unreadable.keys().filter(|backup| **backup == pack.backup).cloned());
             return backups;
         }
         let manifest = |backup: &&BackupId| cluster.manifest(backup) == object;
-        if let Some(backup) = of.headers.keys().chain(&of.unreadable).find(manifest) {
+        if let Some(backup) = of.headers.keys().chain(of.unreadable.keys()).find(manifest) {
             return vec![backup.clone()];
         }
         chain::concerned(*cluster, of, object)

@@ -7,7 +7,6 @@ mod allow;
 mod allowed;
 mod calls;
 pub(crate) mod depth;
-mod dialect;
 mod facts;
 mod files;
 mod judge;

@@ -22,7 +22,7 @@ use super::pack::{Kind, Pack, PackWriter};
 use crate::Result;
 
 pub use claim::Claim;
-pub use expiry::{Expiry, Held, Removed};
+pub use expiry::{Expiry, Held, Locked, Removed};
 
 /// How often a running backup gives a sign of life.
 pub const SIGN_OF_LIFE: SignedDuration = SignedDuration::from_secs(30);

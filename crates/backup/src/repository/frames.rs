@@ -116,7 +116,11 @@ impl FrameReader {
         if directory < from {
             tail = store.get_range(&name, directory..bytes).await?;
         }
-        let stored = &tail[tail.len() - (bytes - directory) as usize..tail.len() - FOOTER];
+        // An object that is shorter than it was listed gives less than was asked for.
+        let behind = usize::try_from(bytes - directory).ok();
+        let from = behind.and_then(|behind| tail.len().checked_sub(behind));
+        let stored = from.and_then(|from| tail.get(from..tail.len().checked_sub(FOOTER)?));
+        let stored = stored.ok_or_else(|| pack::damaged(&name))?;
         let (offset, length) = (u32::try_from(directory), u32::try_from(stored.len()));
         let (Ok(offset), Ok(stored_bytes)) = (offset, length) else { return Err(pack::damaged(&name)) };
         let at = FrameAt { offset, stored: stored_bytes };

@@ -41,6 +41,9 @@ const PATIENCE_AWAY: Duration = Duration::from_secs(15);
 /// The first pause; each is twice the one before, and none is longer than the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(20));
 
+/// No object of ours that is read whole is larger: a segment of WAL of 1 GiB that does not compress.
+const OBJECT_MAX: u64 = (1 << 30) + (64 << 20);
+
 /// A place for objects. Clones share its connections and its bandwidth.
 #[derive(Clone)]
 pub struct Store {
@@ -142,9 +145,15 @@ impl Store {
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         let got = self.persist(|| {
             let path = Path::from(name);
-            async move { self.objects.get(&path).await?.bytes().await }
+            async move {
+                let got = self.objects.get(&path).await?;
+                if got.meta.size > OBJECT_MAX { Ok(None) } else { got.bytes().await.map(Some) }
+            }
         });
-        let got = self.unless_absent(name, Doing::Read, got.await)?;
+        let got = match self.unless_absent(name, Doing::Read, got.await)? {
+            Some(None) => return Err(super::pack::damaged(name)),
+            got => got.flatten(),
+        };
         self.pass(got.as_ref().map_or(0, Bytes::len)).await;
         Ok(got)
     }
@@ -174,7 +183,7 @@ impl Store {
         let name = format!("{CLOCK}/{}", super::hex::encode(&random));
         self.create_new(&name, Bytes::new()).await?;
         let written = self.head(&name).await?;
-        self.delete(&name).await?;
+        self.let_go(&name).await?;
         written.map(|info| info.modified).ok_or_else(|| self.missing(&name))
     }
 
@@ -224,8 +233,18 @@ impl Store {
         Ok(names.collect())
     }
 
-    /// Deletes an object; one that is gone already is no failure. One that the store keeps by its retention
-    /// is a failure of the code `OBJECT_LOCKED`.
+    /// Deletes an object that nobody needs any more; says whether it is gone. That a store keeps it, by its
+    /// retention or since these credentials may only add, is no failure.
+    pub async fn let_go(&self, name: &str) -> Result<bool> {
+        match self.delete(name).await {
+            Ok(()) => Ok(true),
+            Err(failure) if is_kept(&failure) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Deletes an object; one that is gone already is no failure. One that the store keeps is a failure that
+    /// [`is_kept`] knows.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let deleted = self.persist(|| {
             let path = Path::from(name);
@@ -314,8 +333,18 @@ impl Store {
             let what = text::backup::OBJECT_LOCKED.with("object", name);
             return Failure::refused(what).because(refusal.why(&self.secrets));
         }
+        if doing == Doing::Delete && refusal.is_denied() {
+            let what = text::backup::OBJECT_KEPT.with("object", name);
+            return refusal.failure(what, doing, &self.url, &self.secrets);
+        }
         refusal.failure(self.about(text::backup::STORE_FAILED, name), doing, &self.url, &self.secrets)
     }
+}
+
+/// Whether a deletion failed since the store keeps the object: by its retention, or since these credentials
+/// may not delete.
+pub fn is_kept(failure: &Failure) -> bool {
+    [text::backup::OBJECT_LOCKED, text::backup::OBJECT_KEPT].contains(&failure.what.code())
 }
 
 /// An error of the operating system, as the others are.

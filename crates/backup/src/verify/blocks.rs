@@ -31,6 +31,9 @@ pub(super) async fn verify(
     progress: &dyn Progress,
 ) -> Result<()> {
     let Some(of) = seen.known.clusters.get(&cluster) else { return Ok(()) };
+    for parts in of.unreadable.values() {
+        packs(cluster, parts, seen, verified);
+    }
     let mut looked_at: HashSet<PieceId> = HashSet::new();
     for backup in of.named.keys().rev() {
         let manifest = match Manifest::find(repository, cluster, backup).await {
@@ -39,7 +42,7 @@ pub(super) async fn verify(
             Ok(None) => continue,
             Err(failure) => return Err(failure),
         };
-        let lost = packs(cluster, &manifest, seen, verified);
+        let lost = packs(cluster, manifest.packs.iter().chain(&manifest.parts), seen, verified);
         progress
             .begin(text::backup::VERIFYING_BACKUP.with("backup", backup), Some(manifest.header.totals.bytes));
         let blocks = Blocks {
@@ -57,15 +60,15 @@ pub(super) async fn verify(
     Ok(())
 }
 
-/// Each pack that the manifest names is there, as it was named. Returns those that are not.
-fn packs(
+/// Each pack that a manifest names is there, as it was named. Returns those that are not.
+fn packs<'e>(
     cluster: ClusterId,
-    manifest: &Manifest,
+    named: impl IntoIterator<Item = &'e PackEntry>,
     seen: &Seen<'_>,
     verified: &mut Verified,
 ) -> BTreeSet<PackId> {
     let mut lost = BTreeSet::new();
-    for pack in manifest.packs.iter().chain(&manifest.parts) {
+    for pack in named {
         let name = cluster.pack(&pack.id);
         let message = match (seen.sizes.get(name.as_str()), seen.hashes.get(&name)) {
             (None, _) => text::backup::VERIFY_MISSING.with("object", &name),

@@ -23,6 +23,9 @@ use crate::repository::layout::ClusterId;
 use crate::repository::pack::{Kind, Pack, PackWriter, Sealed};
 use crate::repository::store::{Created, Store};
 
+/// No object of the archive holds more: what claims more is not ours.
+const RAW_MAX: usize = 1 << 30;
+
 /// zstd's level for WAL.
 const LEVEL: i32 = 1;
 
@@ -303,7 +306,8 @@ impl Archive {
         let keys = self.keys.clone();
         off_the_runtime(move || {
             let pack = Pack::open(&keys, &name, bytes)?;
-            let mut raw = Vec::with_capacity(pack.directory.iter().map(|entry| entry.raw as usize).sum());
+            let size: usize = pack.directory.iter().map(|entry| entry.raw as usize).sum();
+            let mut raw = Vec::with_capacity(size.min(RAW_MAX));
             for entry in &pack.directory {
                 raw.extend_from_slice(&pack.frame(entry.at)?.1);
             }

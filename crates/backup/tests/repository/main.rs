@@ -5,4 +5,5 @@
 mod copy;
 mod limited;
 mod sample;
+mod tamper;
 mod verify;

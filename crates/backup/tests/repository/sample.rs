@@ -68,25 +68,46 @@ pub fn note() -> Note {
     }
 }
 
-pub async fn make(store: Store, unlock: &Unlock) -> Sample {
-    let repository = Repository::open_or_create(store, unlock).await.unwrap();
-    let mut files = Files::from([
+/// The cluster at its first backup.
+pub fn files() -> Files {
+    Files::from([
         ("PG_VERSION".to_owned(), b"16\n".to_vec()),
+        ("global/pg_control".to_owned(), [CLUSTER.0.to_le_bytes().to_vec(), bytes(5, BLOCK - 8)].concat()),
         ("base/1/1259".to_owned(), bytes(1, 40 * BLOCK)),
         ("base/1/16384".to_owned(), bytes(2, EXTENT_BYTES as usize + 3 * BLOCK + 100)),
         ("base/1/16385".to_owned(), Vec::new()),
         ("base/1/16386".to_owned(), [bytes(3, BLOCK), vec![0; 2 * BLOCK], bytes(4, BLOCK)].concat()),
-    ]);
-    let (full, incremental) = (id("20261101T030000Z-00ab"), id("20261102T030000Z-00cd"));
-    backup(&repository, &full, &files, None, (3 * SEGMENT + 40, 4 * SEGMENT + 8)).await;
+    ])
+}
+
+/// The same at the second.
+pub fn changed(mut files: Files) -> Files {
     files.get_mut("base/1/1259").unwrap()[8 * BLOCK..9 * BLOCK].copy_from_slice(&bytes(9, BLOCK));
     files.get_mut("base/1/16384").unwrap()[100..108].copy_from_slice(b"changed!");
-    backup(&repository, &incremental, &files, Some(&full), (6 * SEGMENT + 40, 6 * SEGMENT + 900)).await;
+    files
+}
+
+pub async fn make(store: Store, unlock: &Unlock) -> Sample {
+    let repository = Repository::open_or_create(store, unlock).await.unwrap();
+    let files = files();
+    let (full, incremental) = (id("20261101T030000Z-00ab"), id("20261102T030000Z-00cd"));
+    backup(&repository, &full, &files, None, (3 * SEGMENT + 40, 4 * SEGMENT + 8)).await;
+    let changed = changed(files);
+    backup(&repository, &incremental, &changed, Some(&full), (6 * SEGMENT + 40, 6 * SEGMENT + 900)).await;
     archive(&repository).await;
+    figures(&repository, &full).await;
     // A backup that died, and an expiry that died.
     drop(Claim::begin(&repository, CLUSTER, &id("20261103T030000Z-00ef"), note()).await.unwrap());
     drop(Expiry::begin(&repository, CLUSTER, std::slice::from_ref(&full)).await.unwrap());
     Sample { repository, full, incremental }
+}
+
+/// What a drill would compare with.
+async fn figures(repository: &Repository, backup: &BackupId) {
+    let mut pack = PackWriter::new(&repository.keys, &CLUSTER.figures(backup), 1).unwrap();
+    pack.push(Kind::Data, b"{}", Vec::new()).unwrap();
+    let sealed = pack.finish().unwrap();
+    repository.store.create_new(&sealed.name, sealed.bytes).await.unwrap();
 }
 
 /// Segments 3 to 6 of the first timeline, a part of 7, the second timeline from the middle of 6 on.
@@ -103,6 +124,9 @@ async fn archive(repository: &Repository) {
     }
     let part = obyra_backup::wal::Part { segment: segment(2, 8), from: 0, to: 8192 };
     archive.put_part(part, size(), wal(part.segment).slice(..8192)).await.unwrap();
+    let left = segment(1, 7);
+    archive.put_partial(left, size(), wal(left).slice(..16_384)).await.unwrap();
+    archive.put_backup_file(segment(1, 3), 40, size(), "START WAL LOCATION: …\n".into()).await.unwrap();
     let history = format!("1\t{}\tno recovery target specified\n", Lsn(6 * SEGMENT + 2000));
     archive.put_history(TimelineId(2), history.into()).await.unwrap();
 }

@@ -346,9 +346,7 @@ pub(super) fn speaks_postgres(module: &str) -> bool {
 
 /// Whether a module speaks to another database.
 pub(crate) fn is_other_database(module: &str) -> bool {
-    // The application's own module for one of them is mostly called like it.
-    let last = module.rsplit('.').next().unwrap_or(module);
-    OTHER_DATABASES.contains(&root(module)) || OTHER_DATABASES.contains(&last)
+    OTHER_DATABASES.contains(&root(module))
 }
 
 fn root(module: &str) -> &str {

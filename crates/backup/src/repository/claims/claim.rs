@@ -9,7 +9,7 @@ use obyra_evidence::{Failure, text};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
-use super::{ALIVE, Note, SIGN_OF_LIFE, marks, seal_note};
+use super::{ALIVE, MARK_STALE, Note, SIGN_OF_LIFE, marks, seal_note};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::{Committed, ManifestWriter, Named};
@@ -71,6 +71,10 @@ impl Claim {
         let sealed = seal_note(repository, &name, &note)?;
         repository.store.create_new(&name, sealed.clone()).await?;
         let life = Arc::new(Life { store: repository.store.clone(), name, sealed: Mutex::new(sealed) });
+        if !note.everything {
+            // A store that replaces nothing would let the backup fail at its end. A copy can live with it.
+            life.renew().await?;
+        }
         let renewing = {
             let life = life.clone();
             tokio::spawn(async move {
@@ -119,7 +123,7 @@ impl Claim {
         let store = &self.repository.store;
         let mut uses = Vec::new();
         for backup in &self.note.uses {
-            let marked = marks.iter().any(|mark| mark.backup == *backup);
+            let marked = marks.iter().any(|mark| mark.backup == *backup && mark.age <= MARK_STALE);
             let claim = format!("{}/{backup}", self.cluster.claims());
             let there = store.head(&self.cluster.manifest(backup)).await?.is_some()
                 || store.head(&claim).await?.is_some();
@@ -174,10 +178,10 @@ impl Claim {
         // A sign of life that is being written is waited for: it would write the claim again.
         let _written = self.life.sealed.lock().await;
         let store = &self.repository.store;
-        store.delete(&self.life.name).await?;
+        store.let_go(&self.life.name).await?;
         for backup in &self.note.uses {
             if store.head(&self.cluster.manifest(backup)).await?.is_none() {
-                store.delete(&format!("{}/{backup}", self.cluster.claims())).await?;
+                store.let_go(&format!("{}/{backup}", self.cluster.claims())).await?;
             }
         }
         Ok(())

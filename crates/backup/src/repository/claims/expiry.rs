@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 use obyra_evidence::{Failure, text};
 
 use super::{Claimed, MARK_STALE, Mark, claims, marks, needless, seal_note};
@@ -12,6 +13,7 @@ use crate::repository::Repository;
 use crate::repository::catalogue::{self, Manifest, Named};
 use crate::repository::hex;
 use crate::repository::layout::{BackupId, ClusterId, PackId};
+use crate::repository::store::is_kept;
 
 /// Packs that are deleted between two looks at the claims.
 const BATCH: usize = 500;
@@ -40,8 +42,19 @@ pub struct Removed {
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Objects that the store does not let go yet (object lock, retention), and what it said.
-    pub locked: Vec<(String, String)>,
+    /// Objects that the store does not let go.
+    pub locked: Vec<Locked>,
+}
+
+/// An object that the store keeps: by object lock or retention, or since the credentials may not delete it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// Its name.
+    pub object: String,
+    /// Until when, if the store tells.
+    pub until: Option<Timestamp>,
+    /// What the store said.
+    pub why: String,
 }
 
 /// A removal at work: its marks are in the store.
@@ -125,7 +138,7 @@ impl Expiry {
         done?;
         for mark in marks(&self.repository, self.cluster).await? {
             if mark.age > MARK_STALE {
-                self.repository.store.delete(&Mark::name(self.cluster, &mark.backup, &mark.token)).await?;
+                self.repository.store.let_go(&Mark::name(self.cluster, &mark.backup, &mark.token)).await?;
             }
         }
         Ok(self.removed)
@@ -165,12 +178,12 @@ impl Expiry {
         let (store, cluster) = (&self.repository.store, self.cluster);
         let deleted = stream::iter(batch.iter().cloned()).map(|(pack, bytes)| async move {
             let name = cluster.pack(&pack);
-            locked(store.delete(&name).await).map(|locked| (name, bytes, locked))
+            Locked::of(&name, store.delete(&name).await).map(|locked| (bytes, locked))
         });
         let deleted: Vec<_> = deleted.buffer_unordered(DELETIONS).try_collect().await?;
-        for (name, bytes, locked) in deleted {
+        for (bytes, locked) in deleted {
             match locked {
-                Some(why) => self.removed.locked.push((name, why)),
+                Some(locked) => self.removed.locked.push(locked),
                 None => {
                     self.removed.packs += 1;
                     self.removed.bytes += bytes;
@@ -182,13 +195,10 @@ impl Expiry {
 
     /// Whether it is gone; otherwise the store keeps it.
     async fn delete(&mut self, name: &str) -> Result<bool> {
-        match locked(self.repository.store.delete(name).await)? {
-            Some(why) => {
-                self.removed.locked.push((name.to_owned(), why));
-                Ok(false)
-            }
-            None => Ok(true),
-        }
+        let locked = Locked::of(name, self.repository.store.delete(name).await)?;
+        let gone = locked.is_none();
+        self.removed.locked.extend(locked);
+        Ok(gone)
     }
 
     async fn mark(&mut self, backup: &BackupId) -> Result<()> {
@@ -210,7 +220,8 @@ impl Expiry {
     }
 
     async fn unmark(&mut self, backup: &BackupId) -> Result<()> {
-        self.repository.store.delete(&Mark::name(self.cluster, backup, &self.token)).await?;
+        // One that the store keeps counts for nothing once it is stale.
+        self.repository.store.let_go(&Mark::name(self.cluster, backup, &self.token)).await?;
         self.marked.remove(backup);
         Ok(())
     }
@@ -224,14 +235,21 @@ fn held(backup: &BackupId, by: &Claimed) -> Held {
     Held { backup: backup.clone(), by: by.backup.clone() }
 }
 
-/// What the store said, if it keeps the object for now.
-fn locked(deleted: Result<()>) -> Result<Option<String>> {
-    match deleted {
-        Ok(()) => Ok(None),
-        Err(failure) if failure.what.code() == text::backup::OBJECT_LOCKED => {
-            Ok(Some(failure.why.unwrap_or_default()))
+impl Locked {
+    /// What became of a deletion: `None` if the object is gone.
+    pub(crate) fn of(object: &str, deleted: Result<()>) -> Result<Option<Locked>> {
+        match deleted {
+            Ok(()) => Ok(None),
+            Err(failure) if is_kept(&failure) => {
+                let why = failure.why.unwrap_or_default();
+                let moment = |word: &str| {
+                    word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).parse::<Timestamp>().ok()
+                };
+                let until = why.split_whitespace().find_map(moment);
+                Ok(Some(Locked { object: object.to_owned(), until, why }))
+            }
+            Err(failure) => Err(failure),
         }
-        Err(failure) => Err(failure),
     }
 }
 

@@ -11,8 +11,9 @@ use crate::Result;
 
 /// scrypt's log2 of the work: about 0.1 s, 32 MiB.
 const SCRYPT_LOG_N: u8 = 15;
-/// The most work that is done for a file that somebody else may have written.
-const SCRYPT_LOG_N_MAX: u8 = 20;
+/// The most work that is done for a file that somebody else may have written: that of the age program itself,
+/// about 1 s and 256 MiB.
+const SCRYPT_LOG_N_MAX: u8 = 18;
 /// A shorter passphrase would be found by trying.
 const PASSPHRASE_MIN: usize = 12;
 

@@ -108,6 +108,15 @@ impl Refusal {
                 .any(|word| lower.contains(word))
     }
 
+    /// Whether the credentials are known, and may not do this.
+    pub(super) fn is_denied(&self) -> bool {
+        match self.code.as_deref() {
+            Some("AccessDenied" | "Forbidden" | "AuthorizationPermissionMismatch") => true,
+            Some(_) => false,
+            None => self.status == Some(403),
+        }
+    }
+
     /// The part that speaks of a certificate.
     fn certificate(&self) -> Option<&str> {
         ["invalid peer certificate", "certificate", "UnknownIssuer"]
@@ -140,6 +149,9 @@ impl Refusal {
             Some(ErrorKind::ReadOnlyFilesystem) => return Some(text::backup::STORE_READ_ONLY_MEND.message()),
             _ => {}
         }
+        if doing == Doing::Write && self.is_locked() {
+            return Some(text::backup::STORE_RETENTION_MEND.message());
+        }
         if self.no_bucket() {
             return Some(text::backup::STORE_NO_BUCKET_MEND.with("store", url));
         }
@@ -159,9 +171,7 @@ impl Refusal {
             ) => Some(text::backup::STORE_REGION_MEND),
             Some("NotImplemented") => Some(text::backup::STORE_NOT_IMPLEMENTED_MEND),
             Some(code) if code.starts_with("KMS") => Some(text::backup::STORE_KMS_MEND),
-            Some("AccessDenied" | "Forbidden" | "AuthorizationPermissionMismatch") => {
-                return Some(permission());
-            }
+            _ if self.is_denied() => return Some(permission()),
             _ => None,
         };
         if let Some(code) = by_code {
@@ -176,7 +186,6 @@ impl Refusal {
         }
         match self.status {
             Some(401) => Some(text::backup::STORE_KEYS_MEND.message()),
-            Some(403) => Some(permission()),
             Some(301 | 307) => Some(text::backup::STORE_REGION_MEND.message()),
             None if self.is_transient() => Some(text::backup::STORE_AWAY_MEND.message()),
             Some(_) if self.is_transient() => Some(text::backup::STORE_BUSY_MEND.message()),
@@ -292,7 +301,8 @@ mod tests {
         let denied = http(403, &answer("AccessDenied"));
         assert_eq!(mend(&denied, Doing::Delete, s3).fields()["permission"], "s3:DeleteObject");
         assert_eq!(mend(&denied, Doing::List, "gs://b").fields()["permission"], "storage.objects.list");
-        assert!(!denied.is_transient() && !denied.is_locked());
+        assert!(denied.is_denied() && !denied.is_transient() && !denied.is_locked());
+        assert!(!http(403, &answer("SignatureDoesNotMatch")).is_denied());
     }
 
     #[test]
@@ -336,6 +346,7 @@ mod tests {
         let gcs = "<Error><Code>AccessDenied</Code><Message>Object 'a' is subject to bucket's retention policy \
                    and cannot be deleted until 2027</Message></Error>";
         assert!(http(403, gcs).is_locked());
+        assert_eq!(mend(&http(403, gcs), Doing::Write, "gs://b").code(), text::backup::STORE_RETENTION_MEND);
         assert!(http(409, &answer("BlobImmutableDueToPolicy")).is_locked());
     }
 
