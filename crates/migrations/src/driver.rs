@@ -6,6 +6,7 @@
 mod output;
 mod protocol;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -168,6 +169,8 @@ pub struct Driver {
     events: Lines<BufReader<ChildStdout>>,
     output: Output,
     secrets: Vec<SecretString>,
+    /// The application's own variables; see [`crate::Policy::variables`].
+    variables: BTreeMap<String, String>,
 }
 
 impl Driver {
@@ -198,8 +201,7 @@ impl Driver {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut secrets = Vec::new();
         if let Some(target) = work.target {
-            let environment = environment(target);
-            command.envs(environment.iter().map(|(name, value)| (name, value.expose_secret().to_owned())));
+            command.envs(environment(target, &work.policy.variables));
             secrets.extend(target.password().cloned());
         }
         let mut child = command.spawn().map_err(|error| {
@@ -215,7 +217,8 @@ impl Driver {
             return Err(Failure::new(text::migrations::DRIVER_SILENT.with("status", "no pipes")));
         };
         let events = BufReader::new(events).lines();
-        let mut driver = Driver { child, requests, events, output: Output::of(stderr), secrets };
+        let variables = work.policy.variables.clone();
+        let mut driver = Driver { child, requests, events, output: Output::of(stderr), secrets, variables };
         driver.send(&setup).await?;
         Ok(driver)
     }
@@ -254,10 +257,8 @@ impl Driver {
     /// Another database from now on.
     pub(crate) async fn connect(&mut self, target: &Conninfo) -> Result<()> {
         self.secrets.extend(target.password().cloned());
-        let environment = environment(target);
-        let environment =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), value.expose_secret().to_owned()));
-        self.send(&Request::Connect { environment: environment.collect() }).await?;
+        let environment = environment(target, &self.variables).into_iter().collect();
+        self.send(&Request::Connect { environment }).await?;
         match self.receive().await? {
             Event::Connected => Ok(()),
             other => Err(unexpected(&other)),
@@ -515,11 +516,33 @@ fn setup(work: &Workplace<'_>) -> Result<Setup> {
 
 /// The variables that lead the application to its database. The name is one that a URL writes as it stands: many an
 /// env.py hands DATABASE_URL to ConfigParser, which takes a percent sign for its own.
-fn environment(target: &Conninfo) -> Vec<(&'static str, SecretString)> {
+fn environment(target: &Conninfo, own: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let target = target.with_application_name("obyra-db-migrate");
-    let mut environment = target.env();
-    environment.push(("DATABASE_URL", target.url(Scheme::PostgresqlPsycopg, Reveal::Password)));
+    let mut environment: Vec<(String, String)> = target
+        .env()
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.expose_secret().to_owned()))
+        .collect();
+    let url = target.url(Scheme::PostgresqlPsycopg, Reveal::Password).expose_secret().to_owned();
+    environment.push(("DATABASE_URL".to_owned(), url));
+    let filled = |value: &String| filled(value, &target);
+    environment.extend(own.iter().map(|(name, value)| (name.clone(), filled(value))));
     environment
+}
+
+/// A variable's value with the parts of the connection in their places.
+fn filled(value: &str, target: &Conninfo) -> String {
+    let host = target.hosts().first();
+    let password = target.password().map(|password| password.expose_secret().to_owned());
+    let parts = [
+        ("{host}", host.map(|host| host.name.clone()).unwrap_or_default()),
+        ("{port}", host.map(|host| host.port.to_string()).unwrap_or_default()),
+        ("{user}", target.user().to_owned()),
+        ("{password}", password.unwrap_or_default()),
+        ("{database}", target.database().to_owned()),
+        ("{url}", target.url(Scheme::Postgresql, Reveal::Password).expose_secret().to_owned()),
+    ];
+    parts.iter().fold(value.to_owned(), |value, (name, part)| value.replace(name, part))
 }
 
 /// The application gets its own database and no other.

@@ -1,5 +1,6 @@
 //! What is wanted of the migrations: the section `[migrations]` of the strategy.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use obyra_evidence::HumanDuration;
@@ -24,6 +25,9 @@ pub struct Policy {
     /// The Python interpreter that has the application's packages. Absent: its `.venv` or `venv`, then
     /// the activated environment, then one made from `requirements`.
     pub python: Option<PathBuf>,
+    /// Variables in which the application expects its database, where that is not `DATABASE_URL` or libpq's own:
+    /// `POSTGRES_HOST = "{host}"`. Known are `{host}`, `{port}`, `{user}`, `{password}`, `{database}` and `{url}`.
+    pub variables: BTreeMap<String, String>,
     /// The packages of an environment that obyra-db makes itself.
     pub requirements: PathBuf,
     /// The role that the migrations run as. Absent: the role that the environment's connection names.
@@ -75,6 +79,7 @@ impl Default for Policy {
             app: None,
             config: None,
             python: None,
+            variables: BTreeMap::new(),
             requirements: "requirements.txt".into(),
             run_as: None,
             lock_timeout: HumanDuration::from_seconds(5),

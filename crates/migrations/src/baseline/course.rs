@@ -57,7 +57,9 @@ impl<'a> Course<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Course<'a>> {
         let server = async {
-            let mut stage = Stage::start(order.postgres, order.database, progress).await?;
+            let mut stage =
+                Stage::start(order.postgres, order.database, !order.policy.variables.is_empty(), progress)
+                    .await?;
             let database = stage.database(site).await?;
             let empty = Empty::of(&database, order.schemas).await?;
             Ok::<_, Failure>((stage, empty))

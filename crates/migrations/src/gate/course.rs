@@ -59,7 +59,9 @@ impl<'a> Course<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Course<'a>> {
         let server = async {
-            let mut stage = Stage::start(order.postgres, order.database, progress).await?;
+            let mut stage =
+                Stage::start(order.postgres, order.database, !order.policy.variables.is_empty(), progress)
+                    .await?;
             let ready = stage.database(site).await?;
             Ok::<_, Failure>((stage, ready))
         };

@@ -38,12 +38,19 @@ pub(crate) struct Database {
 }
 
 impl Stage {
-    /// Starts the cluster. Nothing of it needs to survive a crash.
-    pub async fn start(postgres: &Search, database: &str, progress: &dyn Progress) -> Result<Stage> {
+    /// Starts the cluster. Nothing of it needs to survive a crash. `by_port`: not every application can make a URL of
+    /// a socket's path.
+    pub async fn start(
+        postgres: &Search,
+        database: &str,
+        by_port: bool,
+        progress: &dyn Progress,
+    ) -> Result<Stage> {
         let installation = Installation::find_or_fetch(postgres, progress).await?;
         let mut settings = own(&log::SETTINGS);
         settings.extend(own(&[("autovacuum", "off"), ("jit", "off"), ("checkpoint_timeout", "1h")]));
-        let options = TemporaryOptions { settings, in_memory: true, ..TemporaryOptions::default() };
+        let options =
+            TemporaryOptions { settings, in_memory: true, tls: by_port, ..TemporaryOptions::default() };
         let cluster = TemporaryCluster::start_with(&installation, &postgres.cache, &options).await?;
         // Every other database, the maintenance one too, may have to make room for the next.
         let first = cluster.admin().with_database("template1");
@@ -96,6 +103,8 @@ impl Stage {
     /// The database, prepared by the site, with the gate's eyes in it.
     pub async fn prepared(&self, site: &mut impl Site) -> Result<Database> {
         let runner = site.prepare(&self.reached()).await?;
+        let door = self.cluster.loopback().with_database(&self.database);
+        let runner = door.with_role(runner.user(), runner.password().cloned());
         let admin = self.watched().await?;
         let log_offset = log::length(&self.log());
         Ok(Database { admin, runner, log_offset })

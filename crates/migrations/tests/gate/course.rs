@@ -166,6 +166,20 @@ async fn a_url_that_goes_through_the_configuration() {
     assert_eq!(rules(&report), Vec::<String>::new(), "{:?}", report.findings);
 }
 
+/// Many an application makes its URL of parts that it finds under names of its own.
+#[tokio::test]
+async fn an_application_that_looks_elsewhere_is_told_there() {
+    let env = include_str!("../support/env.py").replace("{before}", "pass").replace("{options}", "");
+    let own = "'postgresql+psycopg://%(DB_LOGIN)s@%(DB_SERVER)s/%(DB_NAME)s' % os.environ";
+    let env = env.replace("os.environ[\"DATABASE_URL\"]", own);
+    let mut project = Project::with_env_file(&env).revision_of("one", &[], USERS, NO_USERS);
+    let variables =
+        [("DB_LOGIN", "{user}:{password}"), ("DB_SERVER", "{host}:{port}"), ("DB_NAME", "{database}")];
+    project.policy.variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let report = gated(&project).await;
+    assert_eq!(rules(&report), Vec::<String>::new(), "{:?}", report.findings);
+}
+
 #[tokio::test]
 async fn a_finding_holds_no_password() {
     let env = "import os\nraise ValueError(os.environ['DATABASE_URL'] + os.environ['PGPASSWORD'])\n";

@@ -29,7 +29,8 @@ impl Ready {
         progress: &dyn Progress,
     ) -> Result<(Ready, Stands)> {
         progress.begin(text::runtime::PREPARING.message(), None);
-        let mut stage = Stage::start(bench.postgres, bench.database, progress).await?;
+        let by_port = matches!(&bench.start, Start::Head { policy, .. } if !policy.variables.is_empty());
+        let mut stage = Stage::start(bench.postgres, bench.database, by_port, progress).await?;
         let (database, stands) = match &bench.start {
             Start::Empty => (stage.database(site).await?, Stands::Empty),
             Start::Dump(dump) => {
