@@ -170,7 +170,7 @@ impl Drill<'_> {
         let is_exact = match recorded.as_ref().zip(halt.as_ref()) {
             Some((recorded, halt)) => {
                 let (from, to) = (plan.backup.start, halt.replay.to);
-                let way = (TimelineId(plan.backup.timeline), coverage.segment_size);
+                let way = (TimelineId(plan.backup.timeline), coverage.index.size());
                 recorded.is_exact(&moments_between(repository, cluster, way, (from, to)).await?)
             }
             None => false,

@@ -92,9 +92,9 @@ impl Holdings {
         for backup in self.backups.iter().filter(|backup| backup.is_restorable()) {
             let Some(reach) = self.reach_of(&backup.header) else { continue };
             match reaches.last_mut() {
-                Some(last) if last.timeline == reach.timeline && last.to >= reach.from => {
+                // The same WAL without a hole.
+                Some(last) if last.timeline == reach.timeline && last.end == reach.end => {
                     last.to = last.to.max(reach.to);
-                    last.end = last.end.max(reach.end);
                 }
                 _ => reaches.push(reach),
             }

@@ -20,7 +20,7 @@ mod target;
 mod whole;
 
 pub use control::Control;
-pub use coverage::{Coverage, Stretch};
+pub use coverage::Coverage;
 pub(crate) use files::panicked as interrupted;
 pub use files::{Restore, SmallFile, Written};
 pub use instance::{Instance, Stage, Timed};

@@ -87,7 +87,7 @@ async fn the_newest_reachable_moment_is_the_last_commit_in_the_archive() {
     let before = live.now().await;
     let last = live.add("last").await;
     live.archive().await;
-    let reachable = live.coverage().await.stretches[0].last_commit.unwrap();
+    let reachable = live.coverage().await.last_commit(TimelineId::FIRST).unwrap();
     assert!(before < reachable && reachable <= last, "{before} {reachable} {last}");
     let refused = live.plan(Wish::to(Target::Time(just_after(last)))).await.unwrap_err();
     assert_eq!((refused.exit, refused.what.code().id()), (Exit::Refused, "backup.restore-after-last"));
@@ -118,7 +118,7 @@ async fn a_second_recovery_follows_the_timeline_that_the_first_began() {
     drop(second_life);
 
     let coverage = live.coverage().await;
-    assert_eq!(coverage.newest_timeline(), Some(TimelineId(2)));
+    assert_eq!(coverage.index.newest_timeline(), Some(TimelineId(2)));
     assert_eq!(live.ledger(Target::Latest).await, "good better best");
     assert_eq!(live.ledger(Target::Time(better)).await, "good better");
     assert_eq!(live.ledger(Target::Time(good)).await, "good");

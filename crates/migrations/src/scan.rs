@@ -7,6 +7,7 @@ mod allow;
 mod allowed;
 mod calls;
 pub(crate) mod depth;
+mod dialect;
 mod facts;
 mod files;
 mod judge;

@@ -166,6 +166,56 @@ fn mentions_are_no_findings() {
     }
 }
 
+/// An application that also runs on another database makes its tables there as it likes.
+#[test]
+fn branches_of_another_database() {
+    let base = "from db import db\n";
+    for (code, lines) in [
+        ("if url.startswith('sqlite'):\n    db.create_all()\nelse:\n    upgrade()\n", &[][..]),
+        ("if engine.dialect.name == 'sqlite':\n    db.create_all()\nelse:\n    db.create_all()\n", &[5]),
+        ("if engine.dialect.name != 'sqlite':\n    db.create_all()\nelse:\n    db.create_all()\n", &[3]),
+        (
+            "if name == 'postgresql':\n    db.create_all()\nelif x:\n    db.create_all()\nelse:\n    db.create_all()\n",
+            &[3],
+        ),
+        ("if name in ('mysql', 'mariadb'):\n    db.create_all()\nelif x:\n    db.create_all()\n", &[5]),
+        ("if not is_sqlite:\n    db.create_all()\nelse:\n    db.create_all()\n", &[3]),
+        ("if debug and 'sqlite' in url:\n    db.create_all()\nelse:\n    db.create_all()\n", &[5]),
+        ("if debug or 'sqlite' in url:\n    db.create_all()\n", &[3]),
+        ("def make():\n    db.create_all()\nif is_sqlite:\n    if debug:\n        make()\n", &[]),
+        ("if sqlite_path:\n    db.create_all()\n", &[3]),
+    ] {
+        let errors = in_app(&format!("{base}{code}")).into_iter().filter(|found| found.contains(" error "));
+        let expected: Vec<_> =
+            lines.iter().map(|line| format!("create-all error subject.py:{line}")).collect();
+        assert_eq!(errors.collect::<Vec<_>>(), expected, "{code}");
+    }
+}
+
+/// A template of Python was never Python, and a test that lies beside the migrations is none of them.
+#[test]
+fn what_only_looks_like_the_application() {
+    finds(
+        "== template/client.py\nimport os\n{% for x in y %}\nz = 1\n{% endfor %}\n",
+        &["syntax-error note template/client.py:2"],
+    );
+    finds(
+        "== migrations/env.py\n\n== migrations/versions/1.py\nrevision = '1'\ndown_revision = None\n\
+         == migrations/test/test_first.py\nimport sqlalchemy as sa\nmetadata = sa.MetaData()\nmetadata.create_all()\n\
+         u = 'postgresql://app:hunter2-Zq@db.example.com/x'\n",
+        &[
+            "create-all note migrations/test/test_first.py:3",
+            "connection-string note migrations/test/test_first.py:4",
+        ],
+    );
+    // A revision may be about tests.
+    finds(
+        "== migrations/env.py\n\n== migrations/versions/test_results.py\nfrom models import db\nrevision = '1'\ndown_revision = None\n\
+         def upgrade(): db.create_all()\n== models.py\nfrom flask_sqlalchemy import SQLAlchemy\ndb = SQLAlchemy()\n",
+        &["create-all warning migrations/versions/test_results.py:4"],
+    );
+}
+
 #[test]
 fn who_runs_it_decides_the_severity() {
     let models = "== models.py\nfrom flask_sqlalchemy import SQLAlchemy\ndb = SQLAlchemy()\n";
@@ -301,6 +351,15 @@ fn secrets_are_placed_and_never_shown() {
         ]
     );
     assert!(!format!("{report:?}").contains("hunter2"));
+    // The role's own name as its password is a default for a developer's machine.
+    for code in [
+        "class Settings:\n    PG_USER: str = 'obyra'\n    PG_PASSWORD: str = 'obyra'\n",
+        "user = os.getenv('DB_USER', 'obyra')\npassword = os.getenv('DB_PASSWORD', 'obyra')\n",
+        "connect(user='obyra', password='obyra')\n",
+    ] {
+        let found = in_app(code);
+        assert!(found.len() == 1 && found[0].starts_with("default-credentials note"), "{code} {found:?}");
+    }
     for code in [
         "DB_PASSWORD = os.environ['DB_PASSWORD']\n",
         "password = 'x1y2z3'\n",

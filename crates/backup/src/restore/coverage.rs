@@ -1,36 +1,28 @@
-//! What the planner knows of the WAL archive: stretches of WAL without a hole, the moments of the commits
-//! in them, and how the timelines descend from one another.
+//! What the planner knows of the WAL archive: what it holds, and the moments of the commits in that.
 //!
 //! Pure. [`super::survey`] fills it in.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use obyra_evidence::{Message, text};
-use obyra_postgres::wal::{Lsn, TimelineHistory, TimelineId, WalSegmentSize};
+use obyra_postgres::wal::{Lsn, TimelineHistory, TimelineId};
 
 use super::target::shown;
+use crate::wal::Index;
 
 /// The archive of one cluster.
 #[derive(Clone, Debug)]
 pub struct Coverage {
-    /// How large its segments are.
-    pub segment_size: WalSegmentSize,
-    /// The histories that it holds.
-    pub histories: BTreeMap<TimelineId, TimelineHistory>,
-    /// Its WAL.
-    pub stretches: Vec<Stretch>,
+    /// What it holds.
+    pub index: Index,
+    /// Its stretches, cut where a timeline was left and where one begins.
+    pub(super) stretches: Vec<Dated>,
 }
 
-/// WAL of one timeline without a hole. One that goes beyond the point at which its timeline was left is
-/// cut there in two.
+/// WAL of one timeline without a hole, and the moments of its commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stretch {
-    /// The timeline.
+pub(super) struct Dated {
     pub timeline: TimelineId,
-    /// Where it begins.
     pub from: Lsn,
-    /// Where it ends.
     pub to: Lsn,
     /// When its first transaction was committed, if that was read.
     pub first_commit: Option<Timestamp>,
@@ -66,16 +58,30 @@ pub(super) struct Branch {
 }
 
 impl Coverage {
-    /// The timeline with the highest number: the cluster's present, as recovery means by `latest`.
-    pub fn newest_timeline(&self) -> Option<TimelineId> {
-        let of_wal = self.stretches.iter().map(|stretch| stretch.timeline).max();
-        of_wal.max(self.histories.keys().next_back().copied())
+    /// Of an archive whose commits nobody has read yet.
+    pub(super) fn of(index: Index) -> Coverage {
+        let mut stretches = Vec::new();
+        for (timeline, of) in index.timelines() {
+            let cuts = index.branch_points(*timeline);
+            for stretch in &of.stretches {
+                let pieces = pieces(stretch.from, stretch.to, &cuts).into_iter();
+                stretches.extend(pieces.map(|(from, to)| Dated {
+                    timeline: *timeline,
+                    from,
+                    to,
+                    first_commit: None,
+                    last_commit: None,
+                    complete_until: None,
+                }));
+            }
+        }
+        Coverage { index, stretches }
     }
 
-    /// A timeline's history; `None` if it has parents of which nobody knows.
-    pub(super) fn history(&self, timeline: TimelineId) -> Option<TimelineHistory> {
-        let kept = self.histories.get(&timeline).cloned();
-        kept.or_else(|| (timeline == TimelineId::FIRST).then(|| TimelineHistory::without_parents(timeline)))
+    /// When the last transaction of a timeline was committed, as far as that was read.
+    pub fn last_commit(&self, timeline: TimelineId) -> Option<Timestamp> {
+        let of = self.stretches.iter().filter(|stretch| stretch.timeline == timeline);
+        of.filter_map(|stretch| stretch.last_commit).max()
     }
 
     /// The WAL that recovery along a history can use. It takes each segment from the newest timeline that
@@ -85,7 +91,7 @@ impl Coverage {
         let mut begin = Lsn::INVALID;
         let parents = history.parents().iter().map(|parent| (parent.timeline, parent.switch_point));
         for (timeline, end) in parents.chain([(history.timeline(), Lsn(u64::MAX))]) {
-            let first = begin.segment_start(self.segment_size);
+            let first = begin.segment_start(self.index.size());
             for stretch in self.stretches.iter().filter(|stretch| stretch.timeline == timeline) {
                 let (from, to) = (stretch.from.max(first), stretch.to.min(end));
                 if from < to {
@@ -122,9 +128,15 @@ impl Coverage {
     }
 
     /// The WAL that a timeline has beyond the point where it was left.
-    pub(super) fn left_behind(&self, branch: &Branch) -> Vec<&Stretch> {
-        let beyond = |s: &&Stretch| s.timeline == branch.parent && s.from >= branch.at;
+    pub(super) fn left_behind(&self, branch: &Branch) -> Vec<&Dated> {
+        let beyond = |s: &&Dated| s.timeline == branch.parent && s.from >= branch.at;
         self.stretches.iter().filter(beyond).collect()
+    }
+
+    /// Whether the first WAL of a branch's child is there: else nobody knows when its first commit was.
+    pub(super) fn has_beginning(&self, branch: &Branch) -> bool {
+        let of_child = self.stretches.iter().filter(|stretch| stretch.timeline == branch.child);
+        of_child.into_iter().any(|stretch| stretch.from <= branch.at && branch.at <= stretch.to)
     }
 
     /// The moments of the last commit before a branch and the first one after it.
@@ -139,14 +151,13 @@ impl Coverage {
     /// The timelines in words.
     pub(super) fn explained(&self) -> Vec<Message> {
         let mut timelines: Vec<TimelineId> = self.stretches.iter().map(|stretch| stretch.timeline).collect();
-        timelines.extend(self.histories.keys());
+        timelines.extend(self.index.histories().keys());
         timelines.sort();
         timelines.dedup();
         let mut words = Vec::new();
         for timeline in timelines {
-            let until = self.stretches.iter().filter(|stretch| stretch.timeline == timeline);
-            let until = until.filter_map(|stretch| stretch.last_commit).max();
-            let history = self.histories.get(&timeline);
+            let until = self.last_commit(timeline);
+            let history = self.index.histories().get(&timeline);
             let parent = history.and_then(|history| history.parents().last());
             let message = match (parent, until) {
                 (None, None) => text::backup::RESTORE_TIMELINE.message(),
@@ -179,4 +190,30 @@ fn join(pieces: Vec<Span>) -> Vec<Span> {
         }
     }
     spans
+}
+
+/// A range, cut where a cut lies inside.
+fn pieces(from: Lsn, to: Lsn, cuts: &[Lsn]) -> Vec<(Lsn, Lsn)> {
+    let inside = cuts.iter().copied().filter(|cut| from < *cut && *cut < to);
+    let mut ends: Vec<Lsn> = inside.collect();
+    ends.push(to);
+    let mut begin = from;
+    ends.into_iter().map(|end| (std::mem::replace(&mut begin, end), end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_are_cut_where_timelines_were_left() {
+        let cut = |cuts: &[u64]| {
+            let cuts: Vec<Lsn> = cuts.iter().map(|cut| Lsn(*cut)).collect();
+            let found = pieces(Lsn(10), Lsn(50), &cuts).into_iter();
+            found.map(|(from, to)| (from.0, to.0)).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(&[]), [(10, 50)]);
+        assert_eq!(cut(&[10, 50, 70]), [(10, 50)]);
+        assert_eq!(cut(&[20, 30]), [(10, 20), (20, 30), (30, 50)]);
+    }
 }

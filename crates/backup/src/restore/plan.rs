@@ -182,9 +182,10 @@ fn way(coverage: &Coverage, wish: &Wish, backups: &[&Header]) -> Result<Way> {
         Target::Name(_) | Target::Transaction(_) => wish.found.map(|found| found.timeline),
         _ => None,
     };
-    let newest = || coverage.newest_timeline().or_else(|| backups.first().map(|b| TimelineId(b.timeline)));
+    let newest =
+        || coverage.index.newest_timeline().or_else(|| backups.first().map(|b| TimelineId(b.timeline)));
     let timeline = wish.timeline.or(of_target).or_else(newest).unwrap_or(TimelineId::FIRST);
-    let Some(history) = coverage.history(timeline) else {
+    let Some(history) = coverage.index.history(timeline) else {
         let what = text::backup::RESTORE_HISTORY_MISSING
             .with("timeline", timeline)
             .with("file", timeline.history_file_name());
@@ -214,7 +215,7 @@ fn finish(
         timeline: way.history.timeline(),
         stop,
         replay,
-        segment_size: known.coverage.segment_size,
+        segment_size: known.coverage.index.size(),
         write_bytes,
         expected: seconds.map(|seconds| Duration::from_secs(seconds.max(1))),
         passed_over,
@@ -226,7 +227,7 @@ fn finish(
 /// From the backup's start to the target; where only the target's time is known, to the end of the WAL or
 /// of the next backup, whichever comes first.
 fn replay(known: &Known<'_>, backup: &Header, span: &Span, stop: Stop) -> Replay {
-    let size = known.coverage.segment_size;
+    let size = known.coverage.index.size();
     let to = match stop {
         Stop::Consistent => backup.stop,
         Stop::Before(lsn) | Stop::After(lsn) => lsn,

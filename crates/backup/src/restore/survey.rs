@@ -9,7 +9,7 @@ use obyra_evidence::{Progress, text};
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
 use tokio::task::spawn_blocking;
 
-use super::coverage::{Coverage, Stretch};
+use super::coverage::{Coverage, Dated};
 use super::files::panicked;
 use super::moments::{Moment, Moments, What};
 use super::plan::Found;
@@ -17,7 +17,7 @@ use super::target::Target;
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::layout::ClusterId;
-use crate::wal::{Archive, Index};
+use crate::wal::Archive;
 
 /// How many segments are searched for the first or the last commit of a stretch. A server that writes so
 /// much without a commit is rare, and then the planner says that it does not know.
@@ -26,31 +26,16 @@ const SEARCHED: u64 = 16;
 /// Looks at the archive of a cluster.
 pub async fn survey(repository: &Repository, cluster: ClusterId, size: WalSegmentSize) -> Result<Coverage> {
     let reader = Reader { archive: Archive::new(repository, cluster), size };
-    let index = reader.archive.index(size).await?;
-    let mut stretches = Vec::new();
-    for (timeline, of) in index.timelines() {
-        let left = left_at(&index, *timeline);
-        for stretch in &of.stretches {
-            for (from, to) in pieces(stretch.from, stretch.to, &left) {
-                // The first commit tells when a timeline was left, or began.
-                let is_after_branch = left.contains(&from)
-                    || index.histories().get(timeline).is_some_and(|h| h.begin() == from);
-                stretches.push(Stretch {
-                    timeline: *timeline,
-                    from,
-                    to,
-                    first_commit: if is_after_branch {
-                        reader.first(*timeline, from, to).await?
-                    } else {
-                        None
-                    },
-                    last_commit: reader.last(*timeline, from, to).await?,
-                    complete_until: None,
-                });
-            }
+    let mut coverage = Coverage::of(reader.archive.index(size).await?);
+    for stretch in &mut coverage.stretches {
+        let (timeline, from, to) = (stretch.timeline, stretch.from, stretch.to);
+        // The first commit tells when a timeline was left, or began.
+        if coverage.index.branch_points(timeline).contains(&from) {
+            stretch.first_commit = reader.first(timeline, from, to).await?;
         }
+        stretch.last_commit = reader.last(timeline, from, to).await?;
     }
-    Ok(Coverage { segment_size: size, histories: index.histories().clone(), stretches })
+    Ok(coverage)
 }
 
 /// Finds the newest restore point of a name, or the end of a transaction, in all of the archive; `None` if
@@ -70,9 +55,9 @@ pub async fn find(
     if !matches!(target, Target::Name(_) | Target::Transaction(_)) {
         return Ok(None);
     }
-    let size = coverage.segment_size;
+    let size = coverage.index.size();
     let reader = Reader { archive: Archive::new(repository, cluster), size };
-    let mut stretches: Vec<&Stretch> = coverage.stretches.iter().collect();
+    let mut stretches: Vec<&Dated> = coverage.stretches.iter().collect();
     stretches.sort_by_key(|stretch| std::cmp::Reverse((stretch.timeline, stretch.to)));
     let total = stretches.iter().map(|stretch| stretch.to.bytes_since(stretch.from)).sum();
     progress.begin(text::backup::RESTORE_SEARCHING.with("target", target), Some(total));
@@ -122,27 +107,8 @@ pub(crate) async fn moments_between(
     Ok(moments)
 }
 
-/// Where other timelines branched off one.
-fn left_at(index: &Index, timeline: TimelineId) -> Vec<Lsn> {
-    let histories = index.histories().values();
-    let mut left: Vec<Lsn> = histories.filter_map(|history| history.switch_point(timeline)).collect();
-    // Its own beginning too: the first segment has a copy of its parent's WAL before that.
-    left.extend(index.histories().get(&timeline).map(|history| history.begin()));
-    left.sort();
-    left.dedup();
-    left
-}
-
-fn pieces(from: Lsn, to: Lsn, cuts: &[Lsn]) -> Vec<(Lsn, Lsn)> {
-    let inside = cuts.iter().copied().filter(|cut| from < *cut && *cut < to);
-    let mut ends: Vec<Lsn> = inside.collect();
-    ends.push(to);
-    let mut begin = from;
-    ends.into_iter().map(|end| (std::mem::replace(&mut begin, end), end)).collect()
-}
-
 /// The segments that a stretch has some of, in order.
-fn segments(stretch: &Stretch, size: WalSegmentSize) -> impl DoubleEndedIterator<Item = SegmentName> {
+fn segments(stretch: &Dated, size: WalSegmentSize) -> impl DoubleEndedIterator<Item = SegmentName> {
     let timeline = stretch.timeline;
     let first = SegmentName::containing(stretch.from, timeline, size).number;
     let last = SegmentName::ending_at(stretch.to, timeline, size).number;
@@ -210,22 +176,5 @@ impl Reader {
             moments
         };
         spawn_blocking(read).await.map_err(panicked)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stretches_are_cut_where_timelines_were_left() {
-        let cut = |cuts: &[u64]| {
-            let cuts: Vec<Lsn> = cuts.iter().map(|cut| Lsn(*cut)).collect();
-            let found = pieces(Lsn(10), Lsn(50), &cuts).into_iter();
-            found.map(|(from, to)| (from.0, to.0)).collect::<Vec<_>>()
-        };
-        assert_eq!(cut(&[]), [(10, 50)]);
-        assert_eq!(cut(&[10, 50, 70]), [(10, 50)]);
-        assert_eq!(cut(&[20, 30]), [(10, 20), (20, 30), (30, 50)]);
     }
 }

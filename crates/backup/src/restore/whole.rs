@@ -108,7 +108,7 @@ impl Whole<'_> {
             return Ok(None);
         }
         let (folder, coverage) = (place.data.join("pg_wal"), self.coverage.clone());
-        let (size, begin) = (coverage.segment_size, self.plan.replay.from);
+        let (size, begin) = (coverage.index.size(), self.plan.replay.from);
         let look = move || {
             let mut found: Vec<String> = Vec::new();
             for entry in fs::read_dir(&folder).map_err(|e| failed(&folder, &e))? {
@@ -149,7 +149,7 @@ impl Ready {
 /// Whether a segment on the disk goes on where the archive ends: its next page was written for that
 /// position, and is not what a recycled file had there before.
 fn has_more(coverage: &Coverage, segment: SegmentName, path: &Path) -> io::Result<bool> {
-    let size = coverage.segment_size;
+    let size = coverage.index.size();
     let start = segment.start(size);
     let archived = coverage.reach(segment.timeline, start);
     if archived >= segment.end(size) {

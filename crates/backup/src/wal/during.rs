@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::archive::Archive;
 use super::event::ArchiveEvent;
+use super::index::Hole;
 use super::pages::{self, PageCheck};
 use super::receive::follow::{Ended, How, Until, follow};
 use super::receive::gap;
@@ -37,6 +38,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often something new of an unfinished segment goes out while a backup runs.
 const PART_EVERY: Duration = Duration::from_secs(5);
 
+/// How much of what the server still has and the archive lacks before a backup comes along with it. What is
+/// more is left to a receiver, and is a hole until then.
+const ALONG_BYTES: u64 = 1 << 30;
+
 /// The name of the connection, so that no synchronous commit waits for it by accident.
 const APPLICATION_NAME: &str = "obyra-db-backup";
 
@@ -55,6 +60,7 @@ pub struct ReservedWal {
     target: Conninfo,
     source: Source,
     slot: String,
+    switches: bool,
 }
 
 /// The WAL of a backup under way. Dropping it ends the connection, and with it the temporary slot.
@@ -63,6 +69,8 @@ pub struct BackupWal {
     size: WalSegmentSize,
     timeline: TimelineId,
     start: Lsn,
+    /// Whether the end of the backup completes a segment: a primary switches to the next one, a standby cannot.
+    switches: bool,
     order: watch::Sender<Until>,
     task: JoinSet<Result<bool>>,
 }
@@ -76,16 +84,17 @@ impl ReservedWal {
         getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
         let slot = format!("obyra_backup_{:08x}", u32::from_le_bytes(random));
         source.walsender.create_physical_slot(&slot, true, true).await?;
-        Ok(ReservedWal { archive: archive.clone(), target, source, slot })
+        let switches = !source.walsender.in_recovery();
+        Ok(ReservedWal { archive: archive.clone(), target, source, slot, switches })
     }
 
     /// The backup has begun at this position of this timeline.
     pub fn begin(self, start: Lsn, timeline: TimelineId) -> BackupWal {
         let (order, until) = watch::channel(Until::Forever);
-        let (archive, size) = (self.archive.clone(), self.source.size);
+        let (archive, size, switches) = (self.archive.clone(), self.source.size, self.switches);
         let mut task = JoinSet::new();
         task.spawn(self.deliver(start, timeline, until));
-        BackupWal { archive, size, timeline, start, order, task }
+        BackupWal { archive, size, timeline, start, switches, order, task }
     }
 
     /// Sees to it that everything up to the ordered position gets into the archive; says whether it was
@@ -96,11 +105,20 @@ impl ReservedWal {
         timeline: TimelineId,
         mut until: watch::Receiver<Until>,
     ) -> Result<bool> {
-        let ReservedWal { archive, target, source, slot } = self;
+        let ReservedWal { archive, target, source, slot, .. } = self;
         let size = source.size;
         let first = SegmentName::containing(start, timeline, size);
         if !delivered_elsewhere(&archive, first, size, &mut until).await? {
-            return receive(archive, &target, source, (Some(slot), first), until).await;
+            let mut along = JoinSet::new();
+            if let Some(hole) = lately_missing(&archive, first, size).await? {
+                let (archive, target) = (archive.clone(), target.clone());
+                let how = how(size, false);
+                // Where it fails, the hole stays, and is told of wherever the archive is looked at.
+                along.spawn(async move { gap::heal(&archive, &target, hole, &how).await });
+            }
+            let received = receive(archive, &target, source, (Some(slot), first), until).await?;
+            along.join_all().await;
+            return Ok(received);
         }
         // Whoever delivers has a slot, or the server waits for its archive_command.
         source.walsender.close().await;
@@ -119,7 +137,10 @@ impl BackupWal {
     /// The backup has ended at this position: waits until everything up to it is durable, and reads it all
     /// back.
     pub async fn finish(mut self, stop: Lsn) -> Result<ProvenWal> {
-        self.order.send_replace(Until::Position(stop));
+        // A segment that is complete needs no part; whoever goes on from here begins with the next one.
+        let last = SegmentName::ending_at(stop, self.timeline, self.size);
+        let wanted = if self.switches { last.end(self.size) } else { stop };
+        self.order.send_replace(Until::Position(wanted));
         let received = match self.task.join_next().await {
             Some(Ok(done)) => done?,
             Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
@@ -152,6 +173,15 @@ async fn delivered_elsewhere(
             _ = until.changed() => {}
         }
     }
+}
+
+/// What the archive misses since it was last filled, if that is not too much.
+async fn lately_missing(archive: &Archive, first: SegmentName, size: WalSegmentSize) -> Result<Option<Hole>> {
+    let oldest = first.number.saturating_sub(ALONG_BYTES / size.bytes());
+    let index = archive.index_from(SegmentName { number: oldest, ..first }, size).await?;
+    let (timeline, to) = (first.timeline, first.start(size));
+    let end = index.end(timeline).filter(|end| *end < to);
+    Ok(end.map(|from| Hole { timeline, from, to }))
 }
 
 /// The position up to which WAL is wanted, once it is known.
@@ -194,23 +224,17 @@ async fn receive(
 ) -> Result<bool> {
     let size = source.size;
     let synchronous = source::is_synchronous(&mut source.walsender, target).await?;
-    let (_keep, synchronous) = watch::channel(synchronous);
     let mut tail = gap::begin(&archive, from, size).await?;
     let mut storing = Storing::new(archive, size);
     let wanted = StartWal { slot, timeline: from.timeline, start: from.start(size) };
     let mut stream = source.walsender.start_wal(wanted).await?;
     let (complain, mut complaints) = mpsc::unbounded_channel();
-    let how = How {
-        size,
-        part_every: Some(PART_EVERY),
-        synchronous,
-        retained_bytes_max: None,
-        tell: Arc::new(move |event| {
-            if let ArchiveEvent::StoreFailing { failure, .. } = event {
-                let _ = complain.send(failure);
-            }
-        }),
-    };
+    let tell = Arc::new(move |event| {
+        if let ArchiveEvent::StoreFailing { failure, .. } = event {
+            let _ = complain.send(failure);
+        }
+    });
+    let how = How { tell, ..how(size, synchronous) };
     // The store was waited for already: a backup waits no longer for its WAL than for its packs.
     let ended = tokio::select! {
         Some(failure) = complaints.recv() => return Err(failure),
@@ -224,6 +248,18 @@ async fn receive(
                 .mended_by(text::backup::WAL_PROMOTED_DURING_MEND))
         }
         Ended::Lost(failure) => Err(failure),
+    }
+}
+
+/// Nobody is told; whether commits wait does not change while a backup runs.
+fn how(size: WalSegmentSize, synchronous: bool) -> How {
+    How {
+        size,
+        part_every: Some(PART_EVERY),
+        synchronous: watch::channel(synchronous).1,
+        retained_bytes_max: None,
+        searching: Arc::default(),
+        tell: Arc::new(drop),
     }
 }
 

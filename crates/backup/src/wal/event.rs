@@ -42,7 +42,7 @@ pub enum ArchiveEvent {
     },
     /// How far the archive is behind the server; about once a second.
     Lag(Lag),
-    /// The archive has caught up with the server.
+    /// The archive has caught up with the server, and what was missing further back was searched for.
     CaughtUp {
         /// Where both are.
         at: Lsn,

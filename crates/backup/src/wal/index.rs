@@ -137,6 +137,17 @@ impl Index {
         self.timelines.keys().next_back().copied().max(named)
     }
 
+    /// Where a timeline begins and where others branched off it, as far as histories tell, in order.
+    pub fn branch_points(&self, timeline: TimelineId) -> Vec<Lsn> {
+        let left = self.histories.values().filter_map(|history| history.switch_point(timeline));
+        // Its first segment has a copy of its parent's WAL before it begins.
+        let begin = self.histories.get(&timeline).map(TimelineHistory::begin);
+        let mut points: Vec<Lsn> = left.chain(begin).collect();
+        points.sort_unstable();
+        points.dedup();
+        points
+    }
+
     /// Where the WAL of a timeline ends; `None` if there is none.
     pub fn end(&self, timeline: TimelineId) -> Option<Lsn> {
         self.timelines.get(&timeline)?.stretches.last().map(|stretch| stretch.to)

@@ -14,6 +14,7 @@ pub(super) mod storing;
 
 use std::collections::HashSet;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,7 @@ pub async fn receive(
         backoff: Backoff::new(),
         healing: JoinSet::new(),
         healed_at: None,
+        searching: Arc::default(),
         given_up: Arc::default(),
     };
     let mut stop = pin!(stop);
@@ -110,6 +112,8 @@ struct Receiver {
     /// What searches for missing WAL, if anything does; it ends with the receiver.
     healing: JoinSet<()>,
     healed_at: Option<Instant>,
+    /// Whether it is under way.
+    searching: Arc<AtomicBool>,
     /// The holes that nobody could fill, so that each is told once.
     given_up: Arc<Mutex<HashSet<Hole>>>,
 }
@@ -268,6 +272,7 @@ impl Receiver {
             part_every: Some(self.options.part_every),
             synchronous,
             retained_bytes_max: Some(self.options.retained_bytes_max.min(bearable)),
+            searching: self.searching.clone(),
             tell: self.tell.clone(),
         })
     }
@@ -291,7 +296,10 @@ impl Receiver {
         let (archive, target) = (self.archive.clone(), self.target.clone());
         let tell = told_once(self.tell.clone(), self.given_up.clone());
         let how = How { part_every: None, retained_bytes_max: None, tell, ..how.clone() };
+        let searching = self.searching.clone();
+        searching.store(true, Ordering::Release);
         self.healing.spawn(async move {
+            let _over = Over(searching);
             for hole in holes {
                 // What is older than something that nobody has, nobody has either.
                 if !gap::heal(&archive, &target, hole, &how).await {
@@ -299,6 +307,15 @@ impl Receiver {
                 }
             }
         });
+    }
+}
+
+/// Says that a search is over, however it ends.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

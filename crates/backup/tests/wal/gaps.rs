@@ -10,7 +10,7 @@ use super::timelines::hosts;
 use super::{Vault, compare, lsn, mib, wait_until};
 
 /// The server forgets WAL as soon as it may.
-const FORGETFUL: [&str; 3] = ["max_wal_size=4MB", "min_wal_size=2MB", "checkpoint_timeout=30s"];
+pub const FORGETFUL: [&str; 3] = ["max_wal_size=4MB", "min_wal_size=2MB", "checkpoint_timeout=30s"];
 
 fn gap(event: &ArchiveEvent) -> Option<Hole> {
     if let ArchiveEvent::Gap(hole) = event { Some(*hole) } else { None }
@@ -25,7 +25,7 @@ async fn received_once(archive: &obyra_backup::wal::Archive, server: &Server) {
 }
 
 /// Writes, and lets the server forget what it wrote.
-async fn forget(server: &Server) {
+pub async fn forget(server: &Server) {
     let session = server.session().await;
     wait_until(&session, "SELECT count(*) = 0 FROM pg_stat_replication WHERE application_name = 'archive'")
         .await;

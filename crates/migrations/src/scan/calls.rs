@@ -75,6 +75,9 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         if roles::makes_application(&call.call.func) {
             self.makes_app.insert(call.scope);
         }
+        if call.elsewhere {
+            return;
+        }
         self.look_at_references(call);
         // Most calls are of a plain function: only an alias makes one of them a method.
         let method = match &*call.call.func {
@@ -268,12 +271,45 @@ impl<'n, 'w, 'a> Calls<'n, 'w, 'a> {
         }
         let named = walk.passwords.iter().map(|(scope, _, value)| (*scope, *value));
         let passed = walk.calls.iter().filter_map(|call| Some((call.scope, passed_password(call.call)?)));
-        for (scope, value) in named.chain(passed) {
+        let found: Vec<_> = named.chain(passed).collect();
+        let users = if found.is_empty() { BTreeSet::new() } else { self.users() };
+        for (scope, value) in found {
             if let Some((at, default)) = secrets::password(value) {
-                let act = Act::Secret { kind: SecretKind::Password, default };
+                // The role's own name is the first that anybody would try, and meant to be.
+                let is_user =
+                    value.as_string_literal_expr().is_some_and(|text| users.contains(text.value.to_str()));
+                let act = Act::Secret { kind: SecretKind::Password, default: default || is_user };
                 self.push(at, scope, (String::new(), None), act);
             }
         }
+    }
+
+    /// The names of roles that stand in the file beside passwords.
+    fn users(&self) -> BTreeSet<&'a str> {
+        let walk = self.names.walk;
+        let bound = walk.bindings.iter().filter_map(|binding| match binding.origin {
+            Origin::Value(Expr::StringLiteral(text)) if roles::names_a_user(binding.name) => Some(text),
+            _ => None,
+        });
+        let read = walk.calls.iter().filter_map(|call| match &*call.call.arguments.args {
+            [Expr::StringLiteral(name), Expr::StringLiteral(text)]
+                if matches!(last_name(&call.call.func), Some("getenv" | "get"))
+                    && roles::names_a_user(name.value.to_str()) =>
+            {
+                Some(text)
+            }
+            _ => None,
+        });
+        let passed = walk.calls.iter().flat_map(|call| &call.call.arguments.keywords);
+        let passed = passed.filter_map(|keyword| match &keyword.value {
+            Expr::StringLiteral(text)
+                if keyword.arg.as_ref().is_some_and(|name| roles::names_a_user(name)) =>
+            {
+                Some(text)
+            }
+            _ => None,
+        });
+        bound.chain(read).chain(passed).map(|text| text.value.to_str()).collect()
     }
 
     fn site(&mut self, at: TextRange, call: &Call<'a>, what: String, act: Act) {

@@ -256,7 +256,13 @@ fn troubled(project: &Project, at: usize, trouble: &Trouble) -> Finding {
     let module = &project.modules[at];
     let subject = module.source.file.display();
     let (at, message, mend) = trouble_message(trouble);
-    Finding::new(Severity::Warning, &subject, message).at(module.source.place(at)).mended_by(mend)
+    // A template of Python is no Python, and was never meant to be.
+    let is_template = ["{%", "{{"].iter().any(|sign| module.source.text.contains(sign));
+    let severity = match trouble {
+        Trouble::Syntax { .. } if is_template => Severity::Note,
+        _ => Severity::Warning,
+    };
+    Finding::new(severity, &subject, message).at(module.source.place(at)).mended_by(mend)
 }
 
 /// What is wrong with a file, where, and what mends it.

@@ -346,7 +346,9 @@ pub(super) fn speaks_postgres(module: &str) -> bool {
 
 /// Whether a module speaks to another database.
 pub(crate) fn is_other_database(module: &str) -> bool {
-    OTHER_DATABASES.contains(&root(module))
+    // The application's own module for one of them is mostly called like it.
+    let last = module.rsplit('.').next().unwrap_or(module);
+    OTHER_DATABASES.contains(&root(module)) || OTHER_DATABASES.contains(&last)
 }
 
 fn root(module: &str) -> &str {

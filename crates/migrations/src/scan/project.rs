@@ -281,14 +281,14 @@ fn purpose(module: &Module, parts: &[String], script_folders: &BTreeSet<PathBuf>
             .imports
             .iter()
             .any(|import| import.symbol.module == "django.db" && import.symbol.path == ["migrations"]);
-    let in_script_folder = file.ancestors().skip(1).any(|folder| script_folders.contains(folder));
+    let named_test =
+        name.starts_with("test_") || name.ends_with("_test") || matches!(name, "conftest" | "tests");
+    // Tests of migrations may lie beside them.
+    let in_script_folder =
+        !named_test && file.ancestors().skip(1).any(|folder| script_folders.contains(folder));
     if in_script_folder || module.is_revision || django && within(&["migrations"]) {
         Purpose::Migration
-    } else if within(&["tests", "test", "testing", "fixtures"])
-        || name.starts_with("test_")
-        || name.ends_with("_test")
-        || matches!(name, "conftest" | "tests")
-    {
+    } else if named_test || within(&["tests", "test", "testing", "fixtures"]) {
         Purpose::Test
     } else if within(&["scripts", "script", "bin", "tools", "examples", "docs", "benchmarks"]) {
         Purpose::Script

@@ -178,3 +178,9 @@ pub(super) fn names_a_password(name: &str) -> bool {
             .any(|database| before == *database || before.ends_with(&format!("_{database}")))
     })
 }
+
+/// Whether a name is that of a database's role.
+pub(super) fn names_a_user(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with("user") || name.ends_with("username") || name.ends_with("role")
+}

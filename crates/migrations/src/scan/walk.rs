@@ -10,7 +10,7 @@ use super::facts::{
     BODY, Base, Import, Mention, Role, Scope, ScopeId, ScopeKind, Swallow, Symbol, Texts, mark,
 };
 use super::source::DEPTH_MAX;
-use super::{roles, sql, swallow};
+use super::{dialect, roles, sql, swallow};
 
 /// Where a name gets its value from.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Call<'a> {
     pub call: &'a ast::ExprCall,
     pub scope: ScopeId,
     pub swallowed: Option<Swallow>,
+    /// Whether only another database than PostgreSQL comes here.
+    pub elsewhere: bool,
 }
 
 /// What the pass collected.
@@ -65,6 +67,8 @@ pub(super) struct Walk<'a> {
     swallowed: Option<Swallow>,
     depth: usize,
     typing: bool,
+    /// Within a branch that only another database takes.
+    elsewhere: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -283,12 +287,29 @@ impl<'a> Walk<'a> {
             self.visit_body(&branch.body);
             self.typing = false;
         } else {
-            self.visit_expr(&branch.test);
-            self.visit_body(&branch.body);
+            return self.alternatives(branch);
         }
         for clause in &branch.elif_else_clauses {
             self.visit_elif_else_clause(clause);
         }
+    }
+
+    /// A branch whose condition may ask for the database.
+    fn alternatives(&mut self, branch: &'a ast::StmtIf) {
+        let outer = self.elsewhere;
+        let clauses = branch.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), &clause.body));
+        let mut left = outer;
+        for (test, body) in std::iter::once((Some(&*branch.test), &branch.body)).chain(clauses) {
+            self.elsewhere = left;
+            let asked = test.map(dialect::of_condition).unwrap_or_default();
+            if let Some(test) = test {
+                self.visit_expr(test);
+            }
+            self.elsewhere = left || asked.body;
+            self.visit_body(body);
+            left |= asked.otherwise;
+        }
+        self.elsewhere = outer;
     }
 
     fn try_(&mut self, attempt: &'a ast::StmtTry) {
@@ -317,7 +338,7 @@ impl<'a> Walk<'a> {
     }
 
     fn mention(&mut self, name: &str, range: TextRange, base: Base) {
-        if !self.typing {
+        if !self.typing && !self.elsewhere {
             self.mentions.push(Mention { scope: self.scope, name: range, base, mark: mark(name) });
         }
     }
@@ -394,7 +415,8 @@ impl<'a> Walk<'a> {
     }
 
     fn call(&mut self, call: &'a ast::ExprCall) {
-        self.calls.push(Call { call, scope: self.scope, swallowed: self.swallowed });
+        let (scope, swallowed, elsewhere) = (self.scope, self.swallowed, self.elsewhere);
+        self.calls.push(Call { call, scope, swallowed, elsewhere });
         // `statements.append("ALTER …")` adds to what the name holds.
         if let Expr::Attribute(attribute) = &*call.func
             && let Expr::Name(name) = &*attribute.value

@@ -22,7 +22,8 @@ pub(super) fn between_timelines(coverage: &Coverage, way: &Way, wish: &Wish) -> 
         let kept = kept.filter(|kept| *kept < time)?;
         let lived = coverage.left_behind(&branch);
         let lived = lived.iter().any(|stretch| stretch.first_commit.is_some_and(|first| first <= time));
-        if !lived || first.is_some_and(|first| first <= time) {
+        // Where the child's first WAL is missing, its first commit may have been before that moment.
+        if !lived || !coverage.has_beginning(&branch) || first.is_some_and(|first| first <= time) {
             return None;
         }
         let what = text::backup::RESTORE_BETWEEN_TIMELINES

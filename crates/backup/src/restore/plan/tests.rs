@@ -1,9 +1,11 @@
 //! Small worlds in a few lines, and what the planner says of them.
 
 use super::*;
+use crate::repository::layout::ClusterId;
 use crate::repository::manifest::{Cluster, Source, Totals};
-use crate::restore::coverage::Stretch;
-use obyra_postgres::wal::WalSegmentSize;
+use crate::repository::store::ObjectInfo;
+use crate::wal::{Index, Part, WalObject};
+use obyra_postgres::wal::{SegmentName, WalFileName, WalSegmentSize};
 
 /// Lines such as
 /// ```text
@@ -25,15 +27,27 @@ fn range(text: &str) -> (&str, &str) {
     text.split_once("..").unwrap()
 }
 
-fn world(lines: &str) -> World {
-    let mut world = World {
-        backups: Vec::new(),
-        coverage: Coverage {
-            segment_size: WalSegmentSize::DEFAULT,
-            histories: [].into(),
-            stretches: Vec::new(),
-        },
+const CLUSTER: ClusterId = ClusterId(1);
+const SIZE: WalSegmentSize = WalSegmentSize::DEFAULT;
+
+/// The objects that hold WAL: whole segments, and parts at its ends.
+fn objects(timeline: TimelineId, from: Lsn, to: Lsn) -> Vec<WalObject> {
+    let first = SegmentName::containing(from, timeline, SIZE).number;
+    let last = SegmentName::ending_at(to, timeline, SIZE).number;
+    let of = |number| {
+        let segment = SegmentName { timeline, number };
+        let (begin, end) = (from.max(segment.start(SIZE)), to.min(segment.end(SIZE)));
+        let offset = |lsn: Lsn| u32::try_from(lsn.bytes_since(segment.start(SIZE))).unwrap();
+        match (offset(begin), offset(end)) {
+            (0, end) if u64::from(end) == SIZE.bytes() => WalObject::File(WalFileName::Segment(segment)),
+            (from, to) => WalObject::Part(Part { segment, from, to }),
+        }
     };
+    (first..=last).map(of).collect()
+}
+
+fn world(lines: &str) -> World {
+    let (mut backups, mut found, mut histories, mut dated) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
@@ -41,28 +55,41 @@ fn world(lines: &str) -> World {
                 let (from, to) = range(positions);
                 let (first, last) = range(times);
                 let known = |time: &str| (time != "-").then(|| at(time));
-                world.coverage.stretches.push(Stretch {
-                    timeline: TimelineId(timeline.parse().unwrap()),
-                    from: from.parse().unwrap(),
-                    to: to.parse().unwrap(),
-                    first_commit: known(first),
-                    last_commit: known(last),
-                    complete_until: until.get(1).map(|time| at(time)),
-                });
+                let timeline = TimelineId(timeline.parse().unwrap());
+                let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+                found.extend(objects(timeline, from, to));
+                let until = until.get(1).map(|time| at(time));
+                dated.push((timeline, from, to, known(first), known(last), until));
             }
             ["history", timeline, ref parents @ ..] => {
                 let timeline = TimelineId(timeline.trim_end_matches(':').parse().unwrap());
                 let lines: String =
                     parents.chunks(3).map(|parent| format!("{}\t{}\t\n", parent[0], parent[2])).collect();
-                world.coverage.histories.insert(timeline, TimelineHistory::parse(timeline, &lines).unwrap());
+                found.push(WalObject::File(WalFileName::History(timeline)));
+                histories.push(TimelineHistory::parse(timeline, &lines).unwrap());
             }
             ["backup", name, timeline, positions, "stopped", time] => {
-                world.backups.push(backup(name, timeline.parse().unwrap(), positions, at(time)));
+                backups.push(backup(name, timeline.parse().unwrap(), positions, at(time)));
             }
             _ => panic!("{line}"),
         }
     }
-    world
+    let info = |object: WalObject| ObjectInfo {
+        name: object.object_name(CLUSTER, SIZE),
+        bytes: 1,
+        modified: Timestamp::UNIX_EPOCH,
+    };
+    let listed: Vec<ObjectInfo> = found.into_iter().map(info).collect();
+    let index = histories.into_iter().fold(Index::of(CLUSTER, SIZE, &listed), Index::with_history);
+    let mut coverage = Coverage::of(index);
+    assert_eq!(coverage.stretches.len(), dated.len(), "{:?}", coverage.stretches);
+    for (timeline, from, to, first_commit, last_commit, complete_until) in dated {
+        let of = coverage.stretches.iter_mut();
+        let stretch = of.into_iter().find(|s| (s.timeline, s.from, s.to) == (timeline, from, to)).unwrap();
+        (stretch.first_commit, stretch.last_commit) = (first_commit, last_commit);
+        stretch.complete_until = complete_until;
+    }
+    World { backups, coverage }
 }
 
 fn backup(name: &str, timeline: u32, positions: &str, stopped: Timestamp) -> Header {
@@ -309,6 +336,25 @@ fn a_moment_that_only_the_left_timeline_has_is_refused_unless_that_timeline_is_n
     assert!(along(2, moment).starts_with("a on 2"));
     assert_eq!(along(1, Target::Latest), "b on 1, 0/6000028 to 0/7000000 (1), stop");
     assert!(along(3, Target::Latest).starts_with("the archive does not hold the history of timeline 3"));
+}
+
+#[test]
+fn a_moment_of_a_timeline_whose_beginning_is_missing_lies_in_a_hole() {
+    // The first segment of timeline 2 is missing, in which it may have committed from 11:31 on.
+    let world = world(
+        "backup a 1 0/2000028..0/2000100 stopped 10:00
+         backup c 2 0/7000028..0/7000100 stopped 12:00
+         history 2: 1 at 0/5000000
+         wal 1 0/1000000..0/5000000 09:00..10:29
+         wal 1 0/5000000..0/7000000 10:31..11:30
+         wal 2 0/6000000..0/9400000 11:45..13:00",
+    );
+    let hole = "needs WAL that is missing, from 0/5000000 to 0/6000000 > what can be reached is \
+                2026-11-24 10:28:59.999999+00 (0/5000000) before it, and from 2026-11-24 12:00:00+00 on";
+    assert_eq!(world.to("11:35"), format!("the target 2026-11-24 11:35:00+00 {hole}"));
+    assert_eq!(world.to("11:50"), format!("the target 2026-11-24 11:50:00+00 {hole}"));
+    assert!(world.to("10:15").starts_with("a on 2"));
+    assert!(world.to("12:30").starts_with("c on 2"));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! However it ends, what was received is stored before it returns, unless the store fails and whoever
 //! called cannot wait.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use obyra_evidence::Failure;
@@ -58,6 +60,8 @@ pub struct How {
     pub synchronous: watch::Receiver<bool>,
     /// Bytes that the server may keep for us before somebody should know.
     pub retained_bytes_max: Option<u64>,
+    /// Whether what is missing further back is still being searched for.
+    pub searching: Arc<AtomicBool>,
     /// Who wants to know.
     pub tell: Tell,
 }
@@ -140,6 +144,7 @@ impl Following<'_, '_> {
             }
             self.put_part();
             self.report_progress().await;
+            self.note_caught_up();
             if self.is_over(wanted, stop_by) {
                 break;
             }
@@ -269,11 +274,16 @@ impl Following<'_, '_> {
     /// Tells the server as soon as more is durable. That the connection is broken is found by reading.
     async fn report_progress(&mut self) {
         let durable = self.tail.durable();
-        if durable == self.reported {
-            return;
+        if durable != self.reported {
+            self.report().await;
         }
-        self.report().await;
-        if durable >= self.server_end && self.server_end != Lsn::INVALID && !self.caught_up {
+    }
+
+    /// Everything that the server has is durable, further back too as far as anybody has it.
+    fn note_caught_up(&mut self) {
+        let durable = self.tail.durable();
+        let reached = durable >= self.server_end && self.server_end != Lsn::INVALID;
+        if reached && !self.caught_up && !self.how.searching.load(Ordering::Acquire) {
             self.caught_up = true;
             (self.how.tell)(ArchiveEvent::CaughtUp { at: durable });
         }
