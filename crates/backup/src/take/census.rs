@@ -191,3 +191,27 @@ impl Packs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_torn_is_mended_by_the_log_unless_it_claims_to_be_of_later() {
+        let mut counted = Counted::default();
+        let file = counted.file("base/5/1".to_owned(), 0o600, 8192 * 9);
+        counted.suspect(file, 3, Lsn(100));
+        counted.suspect(file, 7, Lsn(101));
+        counted.judge_suspects(Lsn(100));
+        assert_eq!(counted.damaged, [DamagedBlock { path: "base/5/1".to_owned(), block: 7 }]);
+    }
+
+    #[test]
+    fn a_file_whose_map_is_missing_ends_the_backup() {
+        let mut counted = Counted::default();
+        let file = counted.file("base/5/1".to_owned(), 0o600, 8192);
+        assert!(counted.check().is_err());
+        counted.vanished(file);
+        assert!(counted.check().is_ok(), "one that vanished needs none");
+    }
+}

@@ -65,6 +65,7 @@ pub fn note() -> Note {
         started: "2026-11-03T03:00:00Z".parse().unwrap(),
         uses: Vec::new(),
         everything: false,
+        ended: false,
     }
 }
 

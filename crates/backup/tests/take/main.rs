@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
 #![allow(clippy::print_stderr, reason = "what a server said when a test fails")]
 
+mod changes;
+mod failover;
+#[path = "../wal/receiver.rs"]
+#[allow(dead_code, reason = "the WAL's tests use the rest")]
+mod receiver;
 #[path = "../wal/server.rs"]
 #[allow(dead_code, reason = "the WAL's tests use the rest")]
 mod server;

@@ -69,6 +69,12 @@ impl Site {
         Site { server, _folder: folder, repository, minutes: AtomicI64::new(0) }
     }
 
+    /// The same repository with another server of the cluster; and the one that it was.
+    pub fn of(self, server: Server) -> (Site, Server) {
+        let Site { server: before, repository, _folder, minutes } = self;
+        (Site { server, repository, _folder, minutes }, before)
+    }
+
     pub async fn session(&self) -> Session {
         Session::connect(&self.server.admin(), Limits::patient()).await.unwrap()
     }

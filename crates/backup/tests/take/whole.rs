@@ -12,14 +12,15 @@ use obyra_evidence::{Message, Progress};
 use obyra_postgres::{Limits, Session};
 use tokio::sync::Notify;
 
+use super::server::Server;
 use super::site::{Site, Way, ask, contents, prove_sound};
 
 /// A load that goes on until it is dropped.
-struct Load(Child);
+pub struct Load(Child);
 
 impl Load {
-    fn start(site: &Site) -> Load {
-        let mut pgbench = bench(site);
+    pub fn start(server: &Server) -> Load {
+        let mut pgbench = bench(server);
         pgbench.args(["--no-vacuum", "--client=3", "--jobs=1", "--time=600", "bench"]);
         Load(pgbench.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
@@ -32,17 +33,17 @@ impl Drop for Load {
     }
 }
 
-fn bench(site: &Site) -> std::process::Command {
-    let mut pgbench = site.server.program("pgbench");
-    pgbench.arg("--host").arg(site.server.admin().hosts()[0].socket_dir().unwrap());
+pub fn bench(server: &Server) -> std::process::Command {
+    let mut pgbench = server.program("pgbench");
+    pgbench.arg("--host").arg(server.admin().hosts()[0].socket_dir().unwrap());
     pgbench.args(["--username=postgres"]);
     pgbench
 }
 
 /// Tells when files are being read.
 #[derive(Default)]
-struct Begun {
-    reading: Notify,
+pub struct Begun {
+    pub reading: Notify,
     said: Mutex<Vec<String>>,
 }
 
@@ -75,7 +76,7 @@ async fn furnish(site: &Site) {
     }
     session.batch_execute("CREATE DATABASE bench").await.unwrap();
     super::server::run({
-        let mut pgbench = bench(site);
+        let mut pgbench = bench(&site.server);
         pgbench.args(["--initialize", "--scale=2", "--quiet", "bench"]);
         pgbench
     });
@@ -86,6 +87,7 @@ async fn furnish(site: &Site) {
         CREATE TABLE dropped AS SELECT n, repeat('y', 500) AS t FROM generate_series(1, 20000) n;
         CREATE TABLE rewritten AS SELECT n, repeat('z', 500) AS t FROM generate_series(1, 20000) n;
         DELETE FROM rewritten WHERE n % 2 = 0;
+        CREATE TABLE hinted AS SELECT n, repeat('h', 100) AS t FROM generate_series(1, 30000) n;
         CREATE TABLE prepared (n int);
         SELECT lo_from_bytea(4711, decode(repeat('00ff10', 200000), 'hex'));
         CREATE TABLE empty (n int)";
@@ -103,6 +105,11 @@ async fn disturb(site: &Site, major: u32) {
         .batch_execute("BEGIN; INSERT INTO prepared VALUES (1); PREPARE TRANSACTION 'later'")
         .await
         .unwrap();
+    // Each page changes twice although nothing is written: what is committed, and what was rolled back.
+    for _ in 0..2 {
+        assert_eq!(ask(&session, "SELECT count(*) FROM hinted").await, "30000");
+        session.batch_execute("BEGIN; DELETE FROM hinted; ROLLBACK").await.unwrap();
+    }
     session.batch_execute("TRUNCATE shrinking").await.unwrap();
     session.batch_execute("DROP TABLE dropped").await.unwrap();
     session.batch_execute("VACUUM FULL rewritten").await.unwrap();
@@ -125,7 +132,7 @@ async fn restored(instance: &Instance, database: &str) -> Session {
 async fn survives(major: u32, way: Way) {
     let site = Site::new(major).await;
     furnish(&site).await;
-    let load = Load::start(&site);
+    let load = Load::start(&site.server);
     let begun = Begun::default();
     // Slow enough that things happen while it is read.
     let options = Options { rate_max: Some(24 << 20), ..Options::default() };

@@ -15,7 +15,6 @@ mod timelines;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use obyra_backup::repository::Repository;
 use obyra_backup::repository::keys::Unlock;
@@ -23,7 +22,7 @@ use obyra_backup::repository::store::Store;
 use obyra_backup::wal::Archive;
 use obyra_postgres::Session;
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
-use server::Server;
+use server::{Server, eventually};
 use tempfile::TempDir;
 
 /// A repository in a folder.
@@ -67,17 +66,6 @@ async fn lsn(session: &Session, query: &str) -> Lsn {
 /// Waits until a query says `true`.
 async fn wait_until(session: &Session, condition: &str) {
     eventually(condition, async || (ask(session, condition).await == "true").then_some(())).await;
-}
-
-/// Waits until there is something.
-async fn eventually<T>(what: &str, mut there: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..3_000 {
-        if let Some(value) = there().await {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it does not come to be: {what}");
 }
 
 /// Writes the WAL that an archive has of a timeline, from a position on, as files into a folder: what is there

@@ -9,7 +9,7 @@ use obyra_postgres::wal::Lsn;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::eventually;
+use super::server::eventually;
 
 /// The slot, and the name that `synchronous_standby_names` would have.
 pub const SLOT: &str = "archive";

@@ -255,3 +255,14 @@ pub fn run(mut command: Command) -> String {
     assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Waits until there is something.
+pub async fn eventually<T>(what: &str, mut there: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..3_000 {
+        if let Some(value) = there().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not come to be: {what}");
+}
