@@ -139,14 +139,31 @@ pub async fn run(
 ) -> Result<Taken> {
     let begun = Instant::now();
     let source = Connected::to(from).await?;
-    let server = source.server();
-    let cluster = ClusterId(server.system_identifier);
+    let cluster = ClusterId(source.server().system_identifier);
     // From here on the server keeps the WAL that is needed.
     let wal = ReservedWal::reserve(&Archive::new(repository, cluster), from.target()).await?;
     let prepared = Prepared::of(repository, cluster, request).await?;
+    match files_and_wal(repository, source, (request, begun), (&prepared, wal), progress).await {
+        Ok((shared, outcome)) => outcome.commit(repository, prepared, &shared).await,
+        Err(failure) => {
+            prepared.claim.give_up().await;
+            Err(failure)
+        }
+    }
+}
+
+/// Everything but the commit.
+async fn files_and_wal<'a>(
+    repository: &Repository,
+    source: Connected,
+    (request, begun): (&'a Request, Instant),
+    (prepared, wal): (&Prepared, ReservedWal),
+    progress: &dyn Progress,
+) -> Result<(Arc<Shared>, Outcome<'a>)> {
+    let server = source.server();
     let stage = Stage {
         repository,
-        cluster,
+        cluster: ClusterId(server.system_identifier),
         backup: prepared.claim.backup(),
         shape: server.shape,
         parents: &prepared.parents,
@@ -160,8 +177,8 @@ pub async fn run(
     progress.begin(text::backup::TAKE_WAL.message(), None);
     let proven = wal.finish(ended.wal_stop(&server)).await;
     progress.done();
-    let result = Outcome { request, server, ended, wal: proven?, stopped: request.now + elapsed };
-    result.commit(repository, prepared, &shared).await
+    let outcome = Outcome { request, server, ended, wal: proven?, stopped: request.now + elapsed };
+    Ok((shared, outcome))
 }
 
 impl From {

@@ -51,6 +51,9 @@ pub struct Note {
     /// Whether it may use every backup: a copy that is being made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub everything: bool,
+    /// Whether it failed, and whoever wrote this knew that it will not go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 impl Note {
@@ -74,7 +77,7 @@ pub struct Claimed {
 impl Claimed {
     /// Whether the backup is running, as far as anybody can tell.
     pub fn is_alive(&self) -> bool {
-        self.silent_for < ALIVE
+        self.silent_for < ALIVE && !self.note.as_ref().is_some_and(|note| note.ended)
     }
 
     /// Whether what it had put is kept for the next backup.
@@ -211,6 +214,7 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             uses: uses.iter().copied().map(id).collect(),
             everything: false,
+            ended: false,
         };
         let silent_for = SignedDuration::from_mins(minutes);
         Claimed { backup: id(day), silent_for, note: Some(note) }

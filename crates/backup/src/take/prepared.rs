@@ -41,6 +41,7 @@ impl Prepared {
             started: request.now,
             uses: Vec::new(),
             everything: false,
+            ended: false,
         };
         let mut claim = Claim::begin(repository, cluster, &backup, note).await?;
         let mut layers = Vec::new();

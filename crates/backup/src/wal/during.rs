@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use obyra_evidence::{Failure, text};
 use obyra_postgres::Conninfo;
-use obyra_postgres::replication::StartWal;
+use obyra_postgres::replication::{StartWal, SystemIdentity};
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -61,6 +61,8 @@ pub struct ReservedWal {
     source: Source,
     slot: String,
     switches: bool,
+    /// Where the archive ended before.
+    archived: Lsn,
 }
 
 /// The WAL of a backup under way. Dropping it ends the connection, and with it the temporary slot.
@@ -85,7 +87,10 @@ impl ReservedWal {
         let slot = format!("obyra_backup_{:08x}", u32::from_le_bytes(random));
         source.walsender.create_physical_slot(&slot, true, true).await?;
         let switches = !source.walsender.in_recovery();
-        Ok(ReservedWal { archive: archive.clone(), target, source, slot, switches })
+        let SystemIdentity { position, timeline, .. } = source.identity;
+        let current = SegmentName::containing(position, timeline, source.size);
+        let archived = ends_after(archive, current, source.size).await?;
+        Ok(ReservedWal { archive: archive.clone(), target, source, slot, switches, archived })
     }
 
     /// The backup has begun at this position of this timeline.
@@ -105,10 +110,10 @@ impl ReservedWal {
         timeline: TimelineId,
         mut until: watch::Receiver<Until>,
     ) -> Result<bool> {
-        let ReservedWal { archive, target, source, slot, .. } = self;
+        let ReservedWal { archive, target, source, slot, archived, .. } = self;
         let size = source.size;
         let first = SegmentName::containing(start, timeline, size);
-        if !delivered_elsewhere(&archive, first, size, &mut until).await? {
+        if !delivered_elsewhere(&archive, (archived, first), size, &mut until).await? {
             let mut along = JoinSet::new();
             if let Some(hole) = lately_missing(&archive, first, size).await? {
                 let (archive, target) = (archive.clone(), target.clone());
@@ -151,18 +156,17 @@ impl BackupWal {
     }
 }
 
-/// Whether somebody else brings the WAL before this segment, which has just been completed.
+/// Whether somebody else brings WAL: the archive reaches this segment, and further than it did before.
 async fn delivered_elsewhere(
     archive: &Archive,
-    first: SegmentName,
+    (archived, first): (Lsn, SegmentName),
     size: WalSegmentSize,
     until: &mut watch::Receiver<Until>,
 ) -> Result<bool> {
     let begun = Instant::now();
-    let before = SegmentName { number: first.number.saturating_sub(1), ..first };
     loop {
-        let index = archive.index_from(before, size).await?;
-        if index.end(first.timeline).is_some_and(|end| end >= first.start(size)) {
+        let end = ends_after(archive, first, size).await?;
+        if end >= first.start(size) && end > archived {
             return Ok(true);
         }
         if begun.elapsed() > SEE_WITHIN || *until.borrow_and_update() != Until::Forever {
@@ -173,6 +177,13 @@ async fn delivered_elsewhere(
             _ = until.changed() => {}
         }
     }
+}
+
+/// Where the archive ends, if that is not before the segment in front of this one.
+async fn ends_after(archive: &Archive, segment: SegmentName, size: WalSegmentSize) -> Result<Lsn> {
+    let before = SegmentName { number: segment.number.saturating_sub(1), ..segment };
+    let index = archive.index_from(before, size).await?;
+    Ok(index.end(segment.timeline).unwrap_or_default())
 }
 
 /// What the archive misses since it was last filled, if that is not too much.

@@ -112,6 +112,15 @@ impl Claim {
         Ok(wanted.iter().filter(|backup| self.note.uses.contains(backup)).cloned().collect())
     }
 
+    /// The backup failed and will not go on: the next one need not wait until this claim has gone silent
+    /// before it takes over what arrived. Where that cannot be written, it waits.
+    pub async fn give_up(mut self) {
+        self.renewing.abort();
+        self.note.ended = true;
+        let uses = std::mem::take(&mut self.note.uses);
+        let _ = self.write(uses).await;
+    }
+
     async fn write(&mut self, uses: Vec<BackupId>) -> Result<()> {
         self.note.uses = uses;
         self.life.change(seal_note(&self.repository, &self.life.name, &self.note)?).await

@@ -150,6 +150,7 @@ async fn backup(repository: Repository, day: u32, parents: Vec<u32>) -> Result<(
         started: Timestamp::UNIX_EPOCH,
         uses: parents.into_iter().map(self::id).collect(),
         everything: false,
+        ended: false,
     };
     let claim = Claim::begin(&repository, CLUSTER, &id, note).await?;
     let mut packs = Vec::new();
