@@ -74,8 +74,8 @@ pub async fn run(from: &Repository, to: &Store, note: Note, progress: &dyn Progr
         getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
         let id = BackupId::new(note.started, u16::from_le_bytes(random));
         let claim = Claim::begin(&there, cluster, &id, Note { everything: true, ..note.clone() }).await?;
-        let mut copying = Copying { from, to: &there, cluster, copied: &mut copied, progress };
-        let done = copying.all(&claim).await;
+        let mut copying = Copying { from, to: &there, cluster, claim: &claim, copied: &mut copied, progress };
+        let done = copying.all().await;
         let released = claim.release().await;
         done.and(released)?;
     }
@@ -100,6 +100,7 @@ struct Copying<'a> {
     from: &'a Repository,
     to: &'a Repository,
     cluster: ClusterId,
+    claim: &'a Claim,
     copied: &'a mut Copied,
     progress: &'a dyn Progress,
 }
@@ -114,9 +115,9 @@ enum Moved {
 }
 
 impl Copying<'_> {
-    async fn all(&mut self, claim: &Claim) -> Result<()> {
+    async fn all(&mut self) -> Result<()> {
         // An expiry of the copy that began before the claim ends first; later ones see it.
-        claim.let_pass().await?;
+        self.claim.let_pass().await?;
         // Listed before the WAL: a backup that is listed has all of its own there.
         let backups = catalogue::ids(self.from, self.cluster).await?;
         self.folder(&wal::folder(self.cluster)).await?;
@@ -169,12 +170,8 @@ impl Copying<'_> {
             }
             return Ok(());
         }
-        if let Some(lost) = named.missing(to, cluster).await?.first() {
-            let what =
-                text::backup::COPY_LOST.with("store", to.store.url()).with("object", cluster.pack(lost));
-            return Err(Failure::refused(what).mended_by(text::backup::COPY_LOST_MEND));
-        }
-        match object(from, to, &name, None).await? {
+        let put = object(from, to, &name, None);
+        match self.claim.put_manifest(&name, &named, put).await? {
             Moved::Damaged => {}
             moved => {
                 let bytes = to.store.head(&name).await?.map_or(0, |info| info.bytes);
@@ -213,6 +210,9 @@ impl Copying<'_> {
         let (present, lacking): (Vec<_>, Vec<_>) =
             listed.iter().partition(|info| there.get(info.name.as_str()) == Some(&info.bytes));
         self.copied.present += present.len() as u64;
+        if lacking.is_empty() {
+            return Ok(());
+        }
         let total = lacking.iter().map(|info| info.bytes).sum();
         self.progress.begin(text::backup::COPYING_FOLDER.with("folder", folder), Some(total));
         let (from, to) = (self.from, self.to);

@@ -97,8 +97,8 @@ async fn a_copy_that_was_interrupted_goes_on() {
     let total = lasting(two.folder.path()).len();
     let mut stops = 0;
     loop {
-        // Two of them for the claim, which is written in each run.
-        let store = Limited::store(two.copy.path(), 3);
+        // Three of them for the mark, which is tried, and the claim, which is written and renewed.
+        let store = Limited::store(two.copy.path(), 4);
         let run = copy::run(&two.sample.repository, &store, note(), &Quiet).await;
         if let Ok(copied) = run {
             assert!(copied.is_whole());

@@ -58,6 +58,46 @@ async fn what_passes_is_tried_again_and_done_once() {
     futures_util::future::join_all(each).await;
 }
 
+/// An upload in parts is right, or it fails clearly and nothing of it is seen.
+#[tokio::test]
+async fn an_upload_in_parts_is_whole_or_is_not() {
+    let parts = [sample::bytes(1, 5 << 20), sample::bytes(2, 70_000)].map(Bytes::from);
+    let each = Fault::PASSING.into_iter().enumerate().flat_map(|(n, fault)| {
+        let requests = [("PUT", "partNumber"), ("POST", "uploads"), ("POST", "uploadId")];
+        requests.map(|(method, part)| (n, fault, method, part))
+    });
+    let each = each.map(|(n, fault, method, part)| {
+        let parts = parts.clone();
+        async move {
+            let (proxy, store) = behind(&format!("parts-{n}")).await;
+            let name = format!("{method}-{part}");
+            proxy.next(1, method, part, fault);
+            let uploaded = async {
+                let mut upload = store.upload(&name).await?;
+                for part in &parts {
+                    upload.put(part.clone()).await?;
+                }
+                upload.finish().await
+            };
+            let uploaded = uploaded.await;
+            proxy.next(0, "", "", fault);
+            let there = store.get(&name).await.unwrap();
+            match uploaded {
+                Ok(()) => assert_eq!(there.unwrap(), parts.concat(), "{fault:?} {name}"),
+                Err(failure) => {
+                    assert!(failure.to_string().contains(&name), "{fault:?}: {failure}");
+                    assert!(failure.mend.is_some(), "{fault:?}: {failure}");
+                    // The store may have made it all the same: then it is whole.
+                    assert!(there.is_none_or(|there| there == parts.concat()), "{fault:?} {name}");
+                }
+            }
+            proxy.counts().1
+        }
+    });
+    let faults: u64 = futures_util::future::join_all(each).await.into_iter().sum();
+    assert_eq!(faults, 3 * Fault::PASSING.len() as u64);
+}
+
 /// What does not pass ends within the patience, and names the object and a mend.
 #[tokio::test]
 async fn retries_end() {

@@ -1,8 +1,10 @@
 use bytes::Bytes;
 use obyra_backup::copy;
+use obyra_backup::repository::catalogue::ManifestWriter;
 use obyra_backup::repository::claims::{Claim, Expiry, claims};
 use obyra_backup::repository::keys::Unlock;
 use obyra_backup::repository::layout::PackId;
+use obyra_backup::repository::manifest::Header;
 use obyra_backup::repository::store::Store;
 use obyra_backup::repository::{Repository, catalogue};
 use obyra_backup::verify::{self, Share};
@@ -75,8 +77,13 @@ async fn whoever_may_only_add_can_back_up() {
     let sample = sample::make(open("adding"), &Unlock::generate()).await;
     let (repository, full) = (&sample.repository, &sample.full);
     assert_eq!(claims(repository, CLUSTER).await.unwrap().len(), 1);
-    let claim = Claim::begin(repository, CLUSTER, &id("20261104T030000Z-00aa"), note()).await.unwrap();
-    claim.release().await.unwrap();
+    // The claim of a backup that has ended stays where it is.
+    let ended = id("20261104T030000Z-00aa");
+    let claim = Claim::begin(repository, CLUSTER, &ended, note()).await.unwrap();
+    let manifest = ManifestWriter::new(repository, CLUSTER, &ended, 0);
+    let header = catalogue::header(repository, CLUSTER, full).await.unwrap();
+    claim.commit(manifest, &Header { id: ended.clone(), ..header }).await.unwrap();
+    assert_eq!(claims(repository, CLUSTER).await.unwrap().len(), 2);
     assert!(copy::run(repository, &open("adding-copy"), note(), &Quiet).await.unwrap().is_whole());
     let expiry = Expiry::begin(repository, CLUSTER, std::slice::from_ref(full)).await.unwrap();
     let held = expiry.held().len();

@@ -1,5 +1,6 @@
 //! The claim of a backup that runs: written first, renewed while it lives, removed after the commit.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,26 +151,40 @@ impl Claim {
     /// for days while others took it for dead.
     pub async fn commit(self, mut manifest: ManifestWriter, header: &Header) -> Result<Committed> {
         manifest.put_parts().await?;
-        self.life.renew().await?;
-        let renewed = self.written(&self.life.name).await?;
-        self.let_pass().await?;
-        self.all_there(manifest.named()).await?;
-        let committed = manifest.commit(header).await?;
-        let name = self.cluster.manifest(&self.backup);
-        // Was there time enough to take it for dead after that look?
-        if self.written(&name).await?.duration_since(renewed) >= ALIVE {
-            self.let_pass().await?;
-            if let Err(failure) = self.all_there(manifest.named()).await {
-                self.repository.store.delete(&name).await?;
-                return Err(failure);
-            }
-        }
+        let (name, named) = (self.cluster.manifest(&self.backup), manifest.named().clone());
+        let committed = self.put_manifest(&name, &named, manifest.commit(header)).await?;
         self.end().await?;
         Ok(committed)
     }
 
+    /// Puts the manifest of that name, unless a pack that it names is gone.
+    pub(crate) async fn put_manifest<T>(
+        &self,
+        name: &str,
+        named: &Named,
+        put: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let renewed = self.life.renew().await;
+        if !self.note.everything {
+            renewed?;
+        }
+        let renewed = self.written(&self.life.name).await?;
+        self.let_pass().await?;
+        self.all_there(named).await?;
+        let done = put.await?;
+        // Was there time enough to take it for dead after that look?
+        if self.written(name).await?.duration_since(renewed) >= ALIVE {
+            self.let_pass().await?;
+            if let Err(failure) = self.all_there(named).await {
+                self.repository.store.delete(name).await?;
+                return Err(failure);
+            }
+        }
+        Ok(done)
+    }
+
     /// Ends the claim of something that commits nothing itself.
-    pub async fn release(self) -> Result<()> {
+    pub(crate) async fn release(self) -> Result<()> {
         self.end().await
     }
 
@@ -198,7 +213,7 @@ impl Claim {
 
     /// Waits while an expiry is at work on this backup or on what it uses. It sees this claim and gives way,
     /// or has taken it for dead and ends.
-    pub async fn let_pass(&self) -> Result<()> {
+    pub(crate) async fn let_pass(&self) -> Result<()> {
         loop {
             let ours = |backup: &BackupId| *backup == self.backup || self.note.uses(backup);
             let marks = marks(&self.repository, self.cluster).await?;
@@ -212,6 +227,11 @@ impl Claim {
     async fn all_there(&self, named: &Named) -> Result<()> {
         let missing = named.missing(&self.repository, self.cluster).await?;
         let Some(first) = missing.first() else { return Ok(()) };
+        if self.note.everything {
+            let what = text::backup::COPY_LOST.with("store", self.repository.store.url());
+            return Err(Failure::refused(what.with("object", self.cluster.pack(first)))
+                .mended_by(text::backup::COPY_LOST_MEND));
+        }
         let what = text::backup::CLAIM_LOST.with("backup", &self.backup).with("count", missing.len());
         Err(Failure::refused(what.with("object", self.cluster.pack(first)))
             .mended_by(text::backup::CLAIM_LOST_MEND))

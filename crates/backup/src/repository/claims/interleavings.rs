@@ -20,13 +20,15 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
-use obyra_evidence::Failure;
+use obyra_evidence::{Failure, Quiet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::repository::Marker;
 use crate::repository::catalogue;
 use crate::repository::catalogue::{Manifest, ManifestWriter};
 use crate::repository::keys::Keyring;
+use crate::repository::layout::REPOSITORY;
 use crate::repository::manifest::{Line, PackEntry, sample_header};
 use crate::repository::store::Store;
 
@@ -170,6 +172,20 @@ async fn expire(repository: Repository, days: Vec<u32>) -> Result<()> {
     Expiry::begin(&repository, CLUSTER, &wanted).await?.run().await.map(drop)
 }
 
+/// A copy as it is made from another repository, whose backup 3 names packs of 1 and 2.
+async fn copy(from: Repository, to: Repository) -> Result<()> {
+    let note = Note {
+        environment: "test".to_owned(),
+        host: "host".to_owned(),
+        pid: 1,
+        program: "0".to_owned(),
+        started: Timestamp::UNIX_EPOCH,
+        uses: Vec::new(),
+        everything: false,
+    };
+    crate::copy::run(&from, &to.store, note, &Quiet).await.map(drop)
+}
+
 type Actor = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 struct Stage {
@@ -182,15 +198,20 @@ struct Stage {
 impl Stage {
     /// Backups of the days 1 and 2, where 2 names a pack of 1.
     async fn new() -> Stage {
+        let stage = Stage::around(InMemory::new());
+        backup(stage.repository.clone(), 1, Vec::new()).await.unwrap();
+        backup(stage.repository.clone(), 2, vec![1]).await.unwrap();
+        stage
+    }
+
+    fn around(objects: InMemory) -> Stage {
         let store = Arc::new(Stepped {
-            objects: Arc::default(),
+            objects: Arc::new(objects),
             minutes: AtomicU64::new(0),
             written: Arc::default(),
         });
         let repository =
             Repository { store: Store::of(store.clone(), "", "memory:"), keys: Keyring::for_tests() };
-        backup(repository.clone(), 1, Vec::new()).await.unwrap();
-        backup(repository.clone(), 2, vec![1]).await.unwrap();
         Stage { store, repository, actors: Vec::new(), ended: Vec::new() }
     }
 
@@ -290,6 +311,42 @@ async fn a_backup_that_was_taken_for_dead_never_commits_what_is_gone() {
     }
     assert!(outcomes.contains("3 kept"), "{outcomes:?}");
     assert!(outcomes.iter().any(|outcome| outcome.ends_with("backup.claim-lost")), "{outcomes:?}");
+}
+
+/// A copy goes into a repository that has two of its backups while these are removed from there, awake and
+/// asleep.
+#[tokio::test]
+async fn a_copy_and_an_expiry_never_meet() {
+    let from = Stage::new().await;
+    let there = from.store.objects.fork();
+    let from = Repository { store: Store::of(from.store, "", "memory:from"), keys: from.repository.keys };
+    backup(from.clone(), 3, vec![1, 2]).await.unwrap();
+    from.store.create_new(REPOSITORY, Marker::current().unwrap().into()).await.unwrap();
+    let mut outcomes = BTreeSet::new();
+    for minutes in [0, 20, 50 * 60] {
+        for before in (0..60).step_by(2) {
+            for between in (0..60).step_by(4) {
+                let mut stage = Stage::around(there.fork());
+                stage.enter(copy(from.clone(), stage.repository.clone()));
+                stage.enter(expire(stage.repository.clone(), vec![1, 2]));
+                for _ in 0..before {
+                    stage.let_act(0).await;
+                }
+                stage.store.minutes.fetch_add(minutes, Ordering::Relaxed);
+                for _ in 0..between {
+                    stage.let_act(1).await;
+                }
+                stage.let_all_end().await;
+                stage.all_that_is_named_is_there().await;
+                assert!(stage.ended[1].is_none(), "{:?}", stage.ended);
+                let lost = stage.ended[0].as_ref().map(|failure| failure.what.code().id());
+                assert!(minutes > 0 || lost.is_none(), "{:?}", stage.ended);
+                outcomes.insert(format!("{} {}", stage.days().await, lost.unwrap_or("kept")));
+            }
+        }
+    }
+    // What the expiry had removed before, the copy brings back; what it uses stays.
+    assert!(outcomes.contains("123 kept"), "{outcomes:?}");
 }
 
 proptest! {
