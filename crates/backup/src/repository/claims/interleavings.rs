@@ -182,6 +182,7 @@ async fn copy(from: Repository, to: Repository) -> Result<()> {
         started: Timestamp::UNIX_EPOCH,
         uses: Vec::new(),
         everything: false,
+        ended: false,
     };
     crate::copy::run(&from, &to.store, note, &Quiet).await.map(drop)
 }
