@@ -58,6 +58,28 @@ async fn the_example_application_reaches_its_head_on_every_version() {
     }
 }
 
+/// Flask-Migrate reads the revisions within the application's context, and some revisions count on it.
+#[tokio::test]
+async fn a_revision_that_needs_the_application_is_read_within_it() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("migrations/versions")).unwrap();
+    for file in ["env.py", "alembic.ini"] {
+        fs::copy(example().join("migrations").join(file), folder.path().join("migrations").join(file))
+            .unwrap();
+    }
+    let app = "import os\nfrom flask import Flask\nfrom flask_migrate import Migrate\nfrom flask_sqlalchemy import SQLAlchemy\n\n\n\
+               def create_app():\n    app = Flask(__name__)\n    app.config['SQLALCHEMY_DATABASE_URI'] = os.environ['DATABASE_URL']\n    \
+               app.config['LETTERS'] = 7\n    db = SQLAlchemy(app)\n    Migrate(app, db)\n    return app\n";
+    fs::write(folder.path().join("application.py"), app).unwrap();
+    let revision = "from alembic import op\nfrom flask import current_app\nrevision = 'one'\ndown_revision = None\n\
+                    LETTERS = current_app.config['LETTERS']\ndef upgrade():\n    \
+                    op.execute(f'CREATE TABLE app.letters (code varchar({LETTERS}))')\n";
+    fs::write(folder.path().join("migrations/versions/one.py"), revision).unwrap();
+    let deployed = deploy_app(&database, folder.path(), "application:create_app").await.unwrap();
+    assert_eq!(deployed.revisions.len(), 1, "{deployed:?}");
+}
+
 #[tokio::test]
 async fn an_application_that_cannot_be_imported_is_named() {
     let database = Database::new().await;

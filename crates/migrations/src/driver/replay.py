@@ -348,7 +348,7 @@ def leads_to(thing):
     elements = getattr(thing, "elements", None)
     if not elements:
         return ""
-    words = [", ".join(element.target_fullname for element in elements)]
+    words = ["-> " + ", ".join(element.target_fullname for element in elements)]
     words += ["ON %s %s" % (event.upper(), what) for event in ("delete", "update") if (what := getattr(thing, "on" + event, None))]
     return " ".join(words)
 

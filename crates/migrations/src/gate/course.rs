@@ -73,8 +73,20 @@ impl<'a> Course<'a> {
         };
         let (server, application) = tokio::join!(server, application);
         // A wrong folder says more than a server that was of no use.
-        let (python, driver, graph) = application?;
+        let (python, mut driver, graph) = application?;
         let (stage, ready) = server?;
+        let mut ready = Some(ready);
+        let graph = match graph {
+            // A revision may need the application, which needs a database.
+            Err(failure) if is_unreadable(&failure) && order.policy.app.is_some() => {
+                match ready.take() {
+                    Some(database) => driver.connect(&database.runner).await?,
+                    None => return Err(failure),
+                }
+                driver.graph(&order.workplace(&python)).await
+            }
+            graph => graph,
+        };
         // What the application has read of its environment before there was a database is of no use.
         let driver = graph.as_ref().is_ok_and(|graph| !graph.imports_application).then_some(driver);
         let mut report = Report::default();
@@ -82,7 +94,7 @@ impl<'a> Course<'a> {
         report.findings.extend(static_findings(order)?);
         let graph = match graph {
             Ok(graph) => graph,
-            Err(failure) if failure.what.code() == text::migrations::GRAPH_UNREADABLE => {
+            Err(failure) if is_unreadable(&failure) => {
                 let told = text::gate::GRAPH_UNREADABLE.with("why", failure.why.as_deref().unwrap_or("?"));
                 let finding = Finding::new(Severity::Error, "migrations", told);
                 report.findings.push(match failure.at {
@@ -103,7 +115,7 @@ impl<'a> Course<'a> {
             progress,
             stage,
             python,
-            ready: Some(ready),
+            ready,
             driver,
             graph,
             to,
@@ -404,6 +416,11 @@ fn leg_of(complaint: &Complaint) -> Option<(String, Phase)> {
         _ => return None,
     };
     complaint.revision.clone().map(|revision| (revision, phase))
+}
+
+/// Whether Alembic could not read the revisions.
+fn is_unreadable(failure: &Failure) -> bool {
+    failure.what.code() == text::migrations::GRAPH_UNREADABLE
 }
 
 /// Whether nothing was left to do on a database that was empty.

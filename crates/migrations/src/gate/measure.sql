@@ -107,7 +107,8 @@ BEGIN
     RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000), 'dropped', (
       SELECT coalesce(json_agg(replace(object_type, 'table column', 'column') || ' ' || object_identity), '[]')
         FROM pg_event_trigger_dropped_objects()
-       WHERE original AND NOT is_temporary AND object_type IN ('table', 'table column', 'view', 'materialized view')));
+       WHERE original AND NOT is_temporary AND object_type IN
+             ('table', 'table column', 'view', 'materialized view', 'sequence', 'function', 'procedure')));
   END IF;
 END $$;
 

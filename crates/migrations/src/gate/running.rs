@@ -122,13 +122,17 @@ impl<'r> Running<'r> {
         Some(finding.mended_by(say::MEND_RENAMED))
     }
 
-    /// What was dropped, and was there before the revision: rows do not come back with a name. A view does.
+    /// What was dropped, and was there before the revision: rows do not come back with a name. A view does, and a function.
     fn removed(&self, command: &Command, dropped: &[String], at: Option<&Place>) -> Option<Finding> {
         use text::gate as say;
         let gone = |object: &&String| {
             let is_back =
                 || !self.made().iter().any(|change| change.name == **object && change.now.is_none());
-            self.existing.definition(object).is_some() && !(object.contains("view ") && is_back())
+            let of_code = ["view ", "materialized view ", "function ", "procedure "];
+            let comes_back = of_code.iter().any(|kind| object.starts_with(kind));
+            // Nobody calls the function of a trigger by its name.
+            let is_used = |definition: &str| !definition.contains("RETURNS trigger");
+            self.existing.definition(object).is_some_and(is_used) && !(comes_back && is_back())
         };
         let gone: Vec<&str> = dropped.iter().filter(gone).map(String::as_str).collect();
         let first = gone.first()?;

@@ -3,7 +3,7 @@
 use obyra_migrations::gate::{Size, Sizes};
 
 use crate::support::Project;
-use crate::{Options, gated, gated_with, rules, said, sound};
+use crate::{Options, each, gated, gated_with, rules, said, sound};
 
 /// The rules about locks, for one statement on a table that existed before.
 async fn of(upgrade: &str) -> Vec<String> {
@@ -45,6 +45,38 @@ async fn what_is_over_in_a_moment_is_no_finding() {
     ] {
         assert_eq!(of(harmless).await, Vec::<String>::new(), "{harmless}");
     }
+}
+
+/// The statements of linters' rules that are more than taste, in the forms that are harmful and in those that are not.
+#[tokio::test]
+async fn what_linters_of_sql_warn_of() {
+    let (rewrite, scan): (&[&str], &[&str]) = (&["gate.rewrite"], &["gate.blocking-scan"]);
+    each(&[
+        ("op.execute('ALTER TABLE orders ADD FOREIGN KEY (user_id) REFERENCES users')", scan),
+        ("op.execute('ALTER TABLE orders ADD FOREIGN KEY (user_id) REFERENCES users NOT VALID')", &[]),
+        ("op.execute('ALTER TABLE orders ADD n bigserial')", rewrite),
+        ("op.execute('ALTER TABLE orders ADD n int GENERATED ALWAYS AS (id * 2) STORED')", rewrite),
+        ("op.execute('ALTER TABLE orders ALTER code TYPE varchar(16)')", &[]),
+        ("op.execute('ALTER TABLE orders ALTER code TYPE varchar(4)')", rewrite),
+        ("op.execute('ALTER TABLE orders ALTER code TYPE text')", &[]),
+        ("op.execute('CREATE UNIQUE INDEX ON orders (code)')", scan),
+        ("op.execute('TRUNCATE orders CASCADE')", &["gate.table-lock"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_domain_reads_the_tables_that_use_it() {
+    let made = "for what in ('CREATE DOMAIN code AS text', 'CREATE TABLE things (id int PRIMARY KEY, code code)'): op.execute(what)";
+    let gone = "for what in ('DROP TABLE things', 'DROP DOMAIN code'): op.execute(what)";
+    let checked = "op.execute(\"ALTER DOMAIN code ADD CONSTRAINT filled CHECK (VALUE <> '')\")";
+    let undone = "op.execute('ALTER DOMAIN code DROP CONSTRAINT filled')";
+    let project = || Project::new().revision_of("one", &[], made, gone);
+    let report = gated(&project().revision_of("two", &["one"], checked, undone)).await;
+    assert_eq!(rules(&report), ["gate.blocking-scan two.py:9"]);
+    let later = checked.replace("'')", "'') NOT VALID");
+    let report = gated(&project().revision_of("two", &["one"], &later, undone)).await;
+    assert_eq!(rules(&report), Vec::<String>::new());
 }
 
 #[tokio::test]

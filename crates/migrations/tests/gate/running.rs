@@ -59,6 +59,17 @@ async fn names_that_are_gone() {
     let report = gated(&sound().revision_of("two", &["one"], rename, "pass")).await;
     let renamed = said(&report, "gate.renamed");
     assert!(renamed.contains("renames app.users.name to app.users.label"), "{renamed}");
+    // What the running version calls, and what only a trigger calls.
+    let made = "for what in ('CREATE SEQUENCE s', 'CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql RETURN a', \
+                'CREATE FUNCTION t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$'): op.execute(what)";
+    let gone =
+        "for what in ('DROP SEQUENCE s', 'DROP FUNCTION f(int)', 'DROP FUNCTION t()'): op.execute(what)";
+    let code = Project::new().revision_of("one", &[], made, gone).revision_of("two", &["one"], gone, made);
+    assert_eq!(rules(&gated(&code).await), ["gate.removed two.py:9", "gate.removed two.py:9"]);
+    let anew = "for what in ('DROP FUNCTION f(int)', 'CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql RETURN a + 1'): op.execute(what)";
+    let back = anew.replace("a + 1", "a");
+    let code = Project::new().revision_of("one", &[], made, gone).revision_of("two", &["one"], anew, &back);
+    assert_eq!(rules(&gated(&code).await), Vec::<String>::new());
     // A view that is dropped to be made anew.
     let (make, drop) = ("op.execute('CREATE VIEW v AS SELECT 1 AS a')", "op.execute('DROP VIEW v')");
     let view = Project::new().revision_of("one", &[], make, drop).revision_of(
