@@ -22,7 +22,7 @@ mod whole;
 pub use control::Control;
 pub use coverage::Coverage;
 pub(crate) use files::panicked as interrupted;
-pub use files::{Restore, SmallFile, Written};
+pub use files::{Restore, SmallFile, Written, read as read_file};
 pub use instance::{Instance, Stage, Timed};
 pub(crate) use moments::{Moment, What};
 pub use part::{BringBack, Brought, BroughtTable, Part, TableName};

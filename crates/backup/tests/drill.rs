@@ -57,7 +57,7 @@ fn assert_nothing_left(scratch: &Path) {
 }
 
 fn check<'a>(drilled: &'a Drilled, name: &str) -> &'a Check {
-    drilled.checks.iter().find(|check| check.name == name).unwrap()
+    drilled.checks.iter().find(|check| check.name.id() == name).unwrap()
 }
 
 fn query(sql: &str, expect: Option<&str>) -> SmokeQuery {

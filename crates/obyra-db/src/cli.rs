@@ -132,6 +132,9 @@ pub enum Verb {
     /// Versioned, idempotent seeds
     #[command(subcommand)]
     Seed(Seed),
+    /// Physical backups, point-in-time recovery, restores and their proof
+    #[command(subcommand)]
+    Backup(crate::commands::backup::Backup),
     /// The ledger of what was done and observed
     #[command(subcommand)]
     Evidence(Evidence),
@@ -146,6 +149,13 @@ pub enum Verb {
         /// The folder, for example /usr/local/share/man/man1
         folder: PathBuf,
     },
+}
+
+impl Verb {
+    /// Whether it runs until it is interrupted, and then ends by itself.
+    pub fn ends_itself(&self) -> bool {
+        matches!(self, Verb::Backup(crate::commands::backup::Backup::Wal(_)))
+    }
 }
 
 /// Arguments of `init`.

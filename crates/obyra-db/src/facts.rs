@@ -1,6 +1,7 @@
 //! What is known about each line of the strategy, gathered from the plan, from sessions and
 //! from the ledger. What cannot be observed is a fact of its own: unknown, and why.
 
+pub mod backups;
 mod database;
 mod deployment;
 mod runtime;
@@ -14,7 +15,7 @@ use crate::commands::converge::Planned;
 use crate::environment::Opened;
 
 /// Lines whose capability is not built, whatever the environment declares.
-const NOT_BUILT: [LineId; 2] = [LineId::Backups, LineId::Monitoring];
+const NOT_BUILT: [LineId; 1] = [LineId::Monitoring];
 
 /// Lines that the strategy asks of some environments only.
 const NOT_EVERYWHERE: [LineId; 7] = [
@@ -58,6 +59,9 @@ pub async fn gather(opened: &Opened<'_>) -> Result<Facts, Failure> {
         tell(line, fact);
     }
     for (line, fact) in deployment::facts(opened, &planned.session).await? {
+        tell(line, fact);
+    }
+    for (line, fact) in backups::facts(opened, &planned.session).await? {
         tell(line, fact);
     }
     tell(LineId::NoCreateAll, source::no_create_all(opened));

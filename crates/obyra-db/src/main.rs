@@ -14,6 +14,7 @@ mod invocation;
 mod passwords;
 mod printer;
 mod progress;
+mod repository;
 
 use std::process::ExitCode;
 
@@ -46,9 +47,11 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> ExitCode {
     let mut invocation = Invocation::new(arguments.common);
     let before = invocation.printer;
+    // What runs until it is interrupted has something to put in order then.
+    let ends_itself = arguments.verb.ends_itself();
     let outcome = tokio::select! {
         outcome = commands::run(&mut invocation, arguments.verb) => Some(outcome),
-        _ = interrupted() => None,
+        _ = interrupted(), if !ends_itself => None,
     };
     match outcome {
         Some(Ok(_)) if printer::output_is_unwritable() => ExitCode::from(Exit::Failed as u8),

@@ -150,7 +150,8 @@ async fn every_version_is_copied() {
         let site = Site::on(cluster).await;
         site.write("001_organizations.sql", ORGANIZATIONS);
         assert_eq!(site.apply().await.unwrap().len(), 1);
-        if major < 16 {
+        // A server of a later release than the programs may have what they do not know: 15.20 does.
+        if major < 15 {
             assert!(proof(&site, Copied::Schema).await.unwrap().is_idempotent());
         }
         let own = site.cluster.installation().clone();

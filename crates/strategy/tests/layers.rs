@@ -37,6 +37,12 @@ retention = "14 days"
 [environments.staging.backup]
 retention = "21 days"
 drill.enabled = false
+
+[monitor]
+every = "30 s"
+
+[environments.staging.monitor]
+enabled = false
 "#;
 
 fn strategy() -> Strategy {
@@ -98,7 +104,7 @@ fn only_what_is_declared_can_be_missing() {
     let lines = |name: &str| -> Vec<LineId> {
         not_built(strategy.environment(name).unwrap()).iter().map(|missing| missing.line).collect()
     };
-    assert_eq!(lines("dev"), [LineId::Backups, LineId::Retention, LineId::RestoreDrill]);
-    assert_eq!(lines("staging"), [LineId::Backups, LineId::Retention]);
+    assert_eq!(lines("dev"), [LineId::Monitoring]);
+    assert_eq!(lines("staging"), []);
     assert!(!strategy.environment("dev").unwrap().declares("migrations"));
 }

@@ -1,6 +1,7 @@
 //! Benchmarks: each runs the best peer beside the program, on the same data, in the same run.
 
 pub mod access;
+pub mod backup;
 pub mod gate;
 pub mod peers;
 pub mod scan;

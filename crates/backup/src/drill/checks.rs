@@ -6,8 +6,8 @@ use serde::Serialize;
 /// A check of a restored cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was checked: the identifier of its sentence.
-    pub name: &'static str,
+    /// What was checked.
+    pub name: Code,
     /// How it came out.
     pub outcome: Outcome,
     /// What was found, in words.
@@ -30,15 +30,15 @@ pub enum Outcome {
 
 impl Check {
     pub(super) fn passed(name: Code, found: impl Into<Message>) -> Check {
-        Check { name: name.id(), outcome: Outcome::Passed, found: found.into(), detail: None }
+        Check { name, outcome: Outcome::Passed, found: found.into(), detail: None }
     }
 
     pub(super) fn failed(name: Code, found: impl Into<Message>, detail: String) -> Check {
         let detail = Some(detail).filter(|detail| !detail.is_empty());
-        Check { name: name.id(), outcome: Outcome::Failed, found: found.into(), detail }
+        Check { name, outcome: Outcome::Failed, found: found.into(), detail }
     }
 
     pub(super) fn skipped(name: Code, found: impl Into<Message>) -> Check {
-        Check { name: name.id(), outcome: Outcome::Skipped, found: found.into(), detail: None }
+        Check { name, outcome: Outcome::Skipped, found: found.into(), detail: None }
     }
 }

@@ -29,7 +29,7 @@ use crate::repository::catalogue::Manifest;
 use crate::repository::frames::FrameReader;
 use crate::repository::layout::{ClusterId, PackId};
 use crate::repository::map::Piece;
-pub(crate) use single::read;
+pub use single::read;
 use window::{Job, Window};
 use writer::{Fetched, Writer};
 

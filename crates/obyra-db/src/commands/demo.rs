@@ -3,6 +3,7 @@
 //! Everything stays in the demo's own folder, and nothing is left running. A second run finds
 //! the first one's database and changes nothing.
 
+mod mistake;
 mod page;
 mod unpack;
 
@@ -41,6 +42,9 @@ pub async fn demo(invocation: &mut Invocation, arguments: &Demo) -> Result<Exit,
 
     invocation.printer.heading(text::cli::DEMO_DRIFT);
     drift(&opened).await?;
+
+    invocation.printer.heading(text::cli::DEMO_MISTAKE);
+    mistake::mistake(&opened).await?;
 
     invocation.printer.heading(text::cli::DEMO_AGAIN);
     up::bring_up(&opened, YES).await?;

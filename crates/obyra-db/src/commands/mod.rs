@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod access;
+pub mod backup;
 pub mod baseline;
 mod check;
 pub mod ci;
@@ -45,6 +46,7 @@ pub async fn run(invocation: &mut Invocation, verb: Verb) -> Result<ExitCode, Fa
         Verb::Access(verb) => access::access(invocation, &verb).await?,
         Verb::Migrate(verb) => migrate::migrate(invocation, &verb).await?,
         Verb::Seed(verb) => seed::seed(invocation, &verb).await?,
+        Verb::Backup(verb) => return backup::backup(invocation, &verb).await,
         Verb::Evidence(verb) => evidence::evidence(invocation, &verb)?,
         Verb::Completions { shell } => paperwork::completions(invocation, shell),
         Verb::Man { folder } => paperwork::man(&folder)?,

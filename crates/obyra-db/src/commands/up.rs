@@ -6,10 +6,12 @@ use obyra_postgres::{Limits, Session, quote, sql_failure};
 use obyra_strategy::Stage;
 
 use crate::cli::{Consent, Up};
+use crate::commands::backup::run;
 use crate::commands::converge::Detail;
 use crate::commands::{check, converge, migrate, seed};
 use crate::confirm::confirm;
 use crate::environment::{Opened, Told};
+use crate::facts;
 use crate::invocation::Invocation;
 
 /// Cluster, access, migrations, seeds, checklist.
@@ -46,7 +48,21 @@ pub async fn bring_up(opened: &Opened<'_>, consent: Consent) -> Result<(), Failu
     } else {
         printer.note(text::cli::NOT_DECLARED.with("section", "seeds"));
     }
+    if opened.embedded() && opened.environment.declares("backup") && opened.environment.backup.enabled {
+        printer.heading(text::cli::UP_BACKUP);
+        backup(opened).await?;
+    }
     Ok(())
+}
+
+/// A backup where the last one is too old. Elsewhere that would take as long as a database is large, and is
+/// for a schedule to do.
+async fn backup(opened: &Opened<'_>) -> Result<(), Failure> {
+    if let Some(newest) = facts::backups::newest(opened).await? {
+        opened.invocation.printer.note(text::cli::UP_BACKED_UP.with("backup", newest));
+        return Ok(());
+    }
+    run::take_opened(opened, false).await.map(drop)
 }
 
 /// Starts the embedded cluster and makes its database; both stay as they are where they exist.

@@ -9,6 +9,7 @@ use super::install::Installation;
 use super::layout::Layout;
 use super::lock::FileLock;
 use super::places::{Purpose, reachable_dir, refuge};
+use super::restored::Scratch;
 use super::server::{self, Stop};
 use super::start::{self, Lifetime, STATISTICS, Starting};
 use super::user::ServerUser;
@@ -109,6 +110,28 @@ impl Embedded {
             let _ = socket_dir.parent().map(std::fs::remove_dir);
         }
         files::remove_tree(&layout.root)
+    }
+
+    /// Puts a restored cluster in the place of this one, which is stopped and stays beside it, as
+    /// `data.before-<label>`: where that is. Both are on the same disk.
+    pub async fn replace_data(dir: &Path, restored: Scratch, label: &str) -> Result<PathBuf> {
+        let layout = place(dir)?;
+        files::make_dir(&layout.root, 0o755)?;
+        let user = ServerUser::choose()?;
+        let _lock = FileLock::acquire(&layout.lock()).await?;
+        server::stop(&layout, &user, Stop::Fast).await?;
+        server::clear_remains(&layout, &user).await?;
+        // It recovered without waiting for the disk.
+        files::sync_all(&restored.data())?;
+        let before = layout.root.join(format!("data.before-{label}"));
+        if layout.is_made() {
+            // At no moment is there no data folder: the next `up` would make an empty one.
+            files::exchange(&restored.data(), &layout.data())?;
+            files::rename(&restored.data(), &before)?;
+        } else {
+            files::rename(&restored.data(), &layout.data())?;
+        }
+        Ok(before)
     }
 
     /// What it is doing.

@@ -93,6 +93,20 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<SecretString>> {
     Ok(read(path)?.filter(|s| !s.trim().is_empty()).map(|s| s.trim().into()))
 }
 
+/// Swaps two folders of one disk, in one step.
+pub(super) fn exchange(a: &Path, b: &Path) -> Result<()> {
+    let swapped =
+        rustix::fs::renameat_with(rustix::fs::CWD, a, rustix::fs::CWD, b, rustix::fs::RenameFlags::EXCHANGE);
+    swapped.map_err(|e| failed(b, &e.into()))
+}
+
+/// Waits until all that was written to the disk of a folder is there.
+pub(super) fn sync_all(folder: &Path) -> Result<()> {
+    let synced =
+        std::fs::File::open(folder).and_then(|opened| rustix::fs::syncfs(opened).map_err(Into::into));
+    synced.map_err(|e| failed(folder, &e))
+}
+
 /// Renames, where both are on one file system.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|e| failed(to, &e))

@@ -122,7 +122,11 @@ async fn run(mut command: Command, program: &str) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(failed().because(String::from_utf8_lossy(&output.stderr).trim()))
+    let said = String::from_utf8_lossy(&output.stderr);
+    let failure = failed().because(said.trim());
+    // A mark that servers since 15.20 keep in their catalog, and only an older pg_dump writes down.
+    let too_old = said.contains("unrecognized parameter \"pg_attver\"");
+    Err(if too_old { failure.mended_by(text::seeds::TOOL_OLDER_RELEASE_MEND) } else { failure })
 }
 
 /// Seeds may look at which revision they meet, whatever schema the version table is in.

@@ -40,7 +40,7 @@ impl fmt::Debug for Lock {
 
 impl Lock {
     /// The lock that a secret opens.
-    pub(super) fn of(unlock: &Unlock) -> Result<Lock> {
+    pub fn of(unlock: &Unlock) -> Result<Lock> {
         Ok(match unlock {
             Unlock::Passphrase(passphrase) => Lock::Passphrase(passphrase.clone()),
             Unlock::Identity(secret) => Lock::Recipient(identity(secret)?.to_public().to_string()),

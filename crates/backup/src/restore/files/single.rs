@@ -10,7 +10,7 @@ use crate::repository::map::{ZEROS, identity};
 use crate::repository::pack::Kind;
 
 /// The bytes of a file of a backup; `None` if it has none of that name.
-pub(crate) async fn read(
+pub async fn read(
     repository: &Repository,
     cluster: ClusterId,
     manifest: &Manifest,

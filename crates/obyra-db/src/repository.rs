@@ -1,0 +1,154 @@
+//! The backup repository of an environment: where it is, what opens it, which clusters of it are meant.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::num::NonZeroU64;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use obyra_backup::ServerSideEncryption;
+use obyra_backup::repository::Repository;
+use obyra_backup::repository::catalogue;
+use obyra_backup::repository::keys::Unlock;
+use obyra_backup::repository::layout::{ClusterId, REPOSITORY};
+use obyra_backup::repository::store::{Options, ServerSide, Store, Variables};
+use obyra_evidence::{Failure, text};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::environment::Opened;
+
+/// Opens the repository, and makes it where there is none.
+pub async fn open_or_create(opened: &Opened<'_>) -> Result<Repository, Failure> {
+    let store = store(opened)?;
+    let unlock = match unlock(opened)? {
+        Some(unlock) => unlock,
+        None => generate(opened, &store).await?,
+    };
+    Repository::open_or_create(store, &unlock).await
+}
+
+/// Opens the repository; `None` where there is none yet.
+pub async fn existing(opened: &Opened<'_>) -> Result<Option<Repository>, Failure> {
+    let store = store(opened)?;
+    if store.get(REPOSITORY).await?.is_none() {
+        return Ok(None);
+    }
+    let unlock = unlock(opened)?.ok_or_else(|| no_key(opened, &store))?;
+    Repository::open(store, &unlock).await.map(Some)
+}
+
+/// The clusters of the repository whose newest backup was taken for this environment, the newest last: after a
+/// new initdb or an upgrade there are several.
+pub async fn clusters_of(opened: &Opened<'_>, repository: &Repository) -> Result<Vec<ClusterId>, Failure> {
+    let mut found = Vec::new();
+    for cluster in repository.clusters().await? {
+        let backups = catalogue::backups(repository, cluster).await?;
+        let newest = backups.iter().rev().find_map(|listed| listed.header.as_ref().ok());
+        if let Some(header) = newest.filter(|header| header.environment == opened.name()) {
+            found.push((header.stopped, cluster));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, cluster)| cluster).collect())
+}
+
+/// Where the repository is: as the strategy says, else in the state folder.
+pub fn store(opened: &Opened<'_>) -> Result<Store, Failure> {
+    let policy = &opened.environment.backup;
+    store_at(opened, policy.repository.as_deref(), policy.server_side_encryption)
+}
+
+/// The second repository, for copies and repairs.
+pub fn copy_store(opened: &Opened<'_>) -> Result<Store, Failure> {
+    let policy = &opened.environment.backup;
+    let Some(url) = policy.copy_to.as_deref() else {
+        return Err(Failure::usage(text::backup::NO_COPY.with("environment", opened.name()))
+            .mended_by(text::backup::NO_COPY_MEND));
+    };
+    store_at(opened, Some(url), policy.server_side_encryption)
+}
+
+/// A store by its address, and without one in the state folder.
+pub fn store_at(
+    opened: &Opened<'_>,
+    url: Option<&str>,
+    encryption: ServerSideEncryption,
+) -> Result<Store, Failure> {
+    let Some(url) = url else { return Store::folder(&opened.strategy.state_dir.join("backups")) };
+    let policy = &opened.environment.backup;
+    let options = Options {
+        endpoint: policy.endpoint.clone(),
+        region: policy.region.clone(),
+        server_side: match encryption {
+            ServerSideEncryption::Store => Some(ServerSide::Aes256),
+            ServerSideEncryption::Kms => Some(ServerSide::Kms(None)),
+            ServerSideEncryption::None => None,
+        },
+        bytes_per_second: NonZeroU64::new(u64::from(policy.rate_max) * 1_000_000),
+        variables: Variables::of_process(),
+        ..Options::default()
+    };
+    Store::open(url, &options)
+}
+
+/// What opens the repository, as the strategy says; `None` where the key of the state folder is not made yet.
+pub fn unlock(opened: &Opened<'_>) -> Result<Option<Unlock>, Failure> {
+    if !opened.environment.backup.encrypted {
+        return Ok(Some(Unlock::Open));
+    }
+    let key = &opened.environment.backup.key;
+    if let Some(variable) = &key.env {
+        return secret_of_variable(variable).map(Unlock::read).map(Some);
+    }
+    let file = key_file(opened);
+    match std::fs::read_to_string(&file) {
+        Ok(secret) => Ok(Some(Unlock::read(SecretString::from(secret)))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && key.file.is_none() => Ok(None),
+        Err(error) => Err(Failure::new(text::backup::KEY_FILE.with("file", file.display())).because(error)),
+    }
+}
+
+/// The secret that a variable holds.
+pub fn secret_of_variable(variable: &str) -> Result<SecretString, Failure> {
+    match std::env::var(variable) {
+        Ok(secret) if !secret.trim().is_empty() => Ok(SecretString::from(secret)),
+        _ => Err(Failure::new(text::backup::KEY_VARIABLE.with("variable", variable))
+            .mended_by(text::backup::KEY_VARIABLE_MEND.with("variable", variable))),
+    }
+}
+
+/// Where the key is: as the strategy says, else in the state folder.
+pub fn key_file(opened: &Opened<'_>) -> PathBuf {
+    match &opened.environment.backup.key.file {
+        Some(file) => opened.strategy.folder.join(file),
+        None => opened.strategy.state_dir.join("backup.key"),
+    }
+}
+
+/// Makes the key of the state folder. Never beside a repository that exists: its key was another.
+async fn generate(opened: &Opened<'_>, store: &Store) -> Result<Unlock, Failure> {
+    if store.get(REPOSITORY).await?.is_some() {
+        return Err(no_key(opened, store));
+    }
+    let file = key_file(opened);
+    let unlock = Unlock::generate();
+    let Unlock::Identity(identity) = &unlock else { return Ok(unlock) };
+    let written =
+        OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).and_then(|mut out| {
+            writeln!(
+                out,
+                "# opens the backups of obyra-db; without it nothing can be restored: keep a copy elsewhere"
+            )?;
+            writeln!(out, "{}", identity.expose_secret())?;
+            out.sync_all()
+        });
+    written.map_err(|e| Failure::new(text::backup::KEY_FILE.with("file", file.display())).because(e))?;
+    opened.invocation.printer.note(text::backup::KEY_MADE.with("file", file.display()));
+    Ok(unlock)
+}
+
+fn no_key(opened: &Opened<'_>, store: &Store) -> Failure {
+    let file = key_file(opened);
+    Failure::new(text::backup::NO_KEY.with("store", store.url()).with("file", file.display()))
+        .mended_by(text::backup::NO_KEY_MEND.with("file", file.display()))
+}

@@ -1,0 +1,162 @@
+//! `cargo xtask bench backup`: the whole program beside pgBackRest, on the same cluster, in the same run:
+//! full, incremental after a day's change, restore, restore after ten incrementals, the WAL archive. And
+//! beside `cp -r` and `zstd`, so that the distance to what the machine can do is seen.
+
+mod cluster;
+mod peer;
+mod program;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use cluster::Bench;
+use peer::PgBackRest;
+use program::{Program, Source};
+
+/// Runs the benchmark.
+pub async fn run(options: &[&str]) -> Result<()> {
+    let value = |name: &str| {
+        let at = options.iter().position(|option| *option == name)?;
+        options.get(at + 1).copied()
+    };
+    let pgbackrest = value("--pgbackrest").map_or_else(|| PathBuf::from("pgbackrest"), PathBuf::from);
+    let gigabytes: f64 = value("--gb").unwrap_or("2").parse().context("--gb N")?;
+    let version = peer::version(&pgbackrest);
+    let bench = Bench::prepare(peer::newest_that_it_knows(version.as_deref()), gigabytes).await?;
+    say(format!(
+        "PostgreSQL {}, {:.2} GB; {}; zstd 1, encrypted, fsynced, two processes",
+        bench.version(),
+        bench.bytes()? as f64 / 1e9,
+        version.as_deref().unwrap_or("no pgBackRest found: --pgbackrest PATH")
+    ));
+    limits(&bench)?;
+    let peer = match version {
+        Some(_) => Some(PgBackRest::prepare(&bench, &pgbackrest)?),
+        None => None,
+    };
+    let local = Program::prepare(&bench, "local", Source::Local)?;
+    let protocol = Program::prepare(&bench, "protocol", Source::Protocol)?;
+
+    let theirs = peer.as_ref().map(|peer| peer.backup("full")).transpose()?;
+    line("full, local", &local.backup()?, theirs.as_ref(), "0.65");
+    line("full, over the protocol", &protocol.backup()?, theirs.as_ref(), "0.75");
+    restores("restore", &bench, &local, peer.as_ref())?;
+
+    bench.day(1).await?;
+    let theirs = peer.as_ref().map(|peer| peer.backup("incr")).transpose()?;
+    line("a day later, local", &local.backup()?, theirs.as_ref(), "0.50, stored 0.50");
+    line("a day later, over the protocol", &protocol.backup()?, theirs.as_ref(), "0.50, stored 0.50");
+
+    for day in 2..=10 {
+        bench.day(day).await?;
+        local.backup()?;
+        peer.as_ref().map(|peer| peer.backup("incr")).transpose()?;
+    }
+    restores("restore after ten days", &bench, &local, peer.as_ref())?;
+    wal(&bench, &protocol, peer.as_ref()).await
+}
+
+/// What something cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    wall: Duration,
+    /// Bytes that it added to the repository.
+    stored: u64,
+    /// The largest resident size of the process, in bytes; 0 where it was not measured.
+    memory: u64,
+}
+
+fn restores(what: &str, bench: &Bench, ours: &Program, peer: Option<&PgBackRest>) -> Result<()> {
+    let theirs = peer.map(|peer| peer.restore(bench)).transpose()?;
+    line(what, &ours.restore(bench)?, theirs.as_ref(), "0.85");
+    Ok(())
+}
+
+/// Segments that wait to be archived: pushed one by one as a server does, and received over the protocol.
+async fn wal(bench: &Bench, pusher: &Program, peer: Option<&PgBackRest>) -> Result<()> {
+    const SEGMENTS: usize = 80;
+    // In an archive of its own: what was pushed would be found there already.
+    let receiver = Program::prepare(bench, "receiver", Source::Protocol)?;
+    receiver.keep_wal()?;
+    let segments = bench.segments(SEGMENTS).await?;
+    let rate = |wall: Duration| segments.len() as f64 / wall.as_secs_f64();
+    let copied = timed(|| segments.iter().try_for_each(|segment| copy(segment, &bench.scratch("cp"))))?;
+    say(format!("WAL, cp and sync: {:.0} segments/s", rate(copied)));
+    let theirs = peer.map(|peer| peer.push(&segments)).transpose()?.map(rate);
+    if let Some(theirs) = theirs {
+        say(format!("WAL, pgbackrest archive-push: {theirs:.1} segments/s"));
+    }
+    let ratio =
+        |ours: f64| theirs.map(|theirs| format!(" = {:.1} x (bar 2)", ours / theirs)).unwrap_or_default();
+    let pushed = rate(pusher.push(&segments)?);
+    say(format!("WAL, obyra-db backup wal-push: {pushed:.1} segments/s{}", ratio(pushed)));
+    let (count, wall) = receiver.receive()?;
+    let received = count as f64 / wall.as_secs_f64();
+    say(format!("WAL, obyra-db backup wal: {received:.1} segments/s{}", ratio(received)));
+    Ok(())
+}
+
+/// What the machine can do: nobody is below this.
+fn limits(bench: &Bench) -> Result<()> {
+    let target = bench.scratch("limit");
+    let folder = target.display();
+    let copied = timed(|| shell(&format!("cp -r {} {folder} && sync -f {folder}", bench.data())))?;
+    std::fs::remove_dir_all(&target)?;
+    let packed = timed(|| {
+        let out = bench.scratch("limit.zst");
+        let script =
+            format!("find {} -type f | sort | xargs cat | zstd -q -1 -T2 > {}", bench.data(), out.display());
+        shell(&script)?;
+        std::fs::remove_file(out).map_err(Into::into)
+    });
+    let packed = match packed {
+        Ok(packed) => format!("{:.2} s", packed.as_secs_f64()),
+        Err(error) => format!("not measured: {error}"),
+    };
+    say(format!("cp -r, synced: {:.2} s; cat | zstd -1 -T2: {packed}", copied.as_secs_f64()));
+    Ok(())
+}
+
+fn line(what: &str, ours: &Cost, theirs: Option<&Cost>, bar: &str) {
+    let mut told = format!("{what}: {:.2} s", ours.wall.as_secs_f64());
+    if ours.stored > 0 {
+        told += &format!(", {} MB stored", ours.stored / 1_000_000);
+    }
+    told += &format!(", {} MB of memory", ours.memory / 1_000_000);
+    if let Some(theirs) = theirs {
+        told += &format!("; pgBackRest {:.2} s", theirs.wall.as_secs_f64());
+        if theirs.stored > 0 {
+            told += &format!(", {} MB", theirs.stored / 1_000_000);
+        }
+        told += &format!(" = {:.2} x its time", ours.wall.as_secs_f64() / theirs.wall.as_secs_f64());
+        if ours.stored > 0 && theirs.stored > 0 {
+            told += &format!(", {:.2} x its size", ours.stored as f64 / theirs.stored as f64);
+        }
+        told += &format!(" (bar {bar})");
+    }
+    say(told);
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed())
+}
+
+fn copy(segment: &Path, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let to = folder.join(segment.file_name().context("a segment")?);
+    std::fs::copy(segment, &to)?;
+    std::fs::File::open(&to)?.sync_all().map_err(Into::into)
+}
+
+fn shell(script: &str) -> Result<()> {
+    program::finish(program::command("sh").args(["-c", script]))
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}

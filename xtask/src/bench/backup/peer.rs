@@ -1,0 +1,120 @@
+//! pgBackRest, as its own documentation would set it up for this: zstd 1, AES-256, bundles, block incremental.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use obyra_postgres::secrecy::ExposeSecret as _;
+
+use super::cluster::{Bench, size_of};
+use super::program::{command, finish, sync};
+use super::{Cost, timed};
+
+/// pgBackRest with a repository of its own.
+pub struct PgBackRest {
+    program: PathBuf,
+    config: PathBuf,
+    repository: PathBuf,
+    owner: (u32, u32),
+    password: String,
+}
+
+/// What it says of itself; `None` if it is not there.
+pub fn version(program: &Path) -> Option<String> {
+    let output = command(program).arg("version").output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Debian's 2.45 knows nothing newer than PostgreSQL 15.
+pub fn newest_that_it_knows(version: Option<&str>) -> u32 {
+    match version {
+        Some(version) if version.contains(" 2.45") => 15,
+        _ => 16,
+    }
+}
+
+impl PgBackRest {
+    /// Makes its stanza.
+    pub fn prepare(bench: &Bench, program: &Path) -> Result<PgBackRest> {
+        let admin = bench.admin();
+        let host = admin.hosts().first().context("a host")?;
+        let data = bench.data();
+        let owner = std::fs::metadata(&data).map(|meta| (meta.uid(), meta.gid()))?;
+        let repository = bench.scratch("pgbackrest");
+        let block =
+            if version(program).is_some_and(|v| v.contains(" 2.45")) { "" } else { "repo1-block=y\n" };
+        let log = bench.scratch("pgbackrest-log");
+        for folder in [&repository, &log] {
+            std::fs::create_dir_all(folder)?;
+            std::os::unix::fs::chown(folder, Some(owner.0), Some(owner.1))?;
+        }
+        let settings = format!(
+            "[global]\nrepo1-path={}\nrepo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=benchmark\nrepo1-bundle=y\n\
+             {block}compress-type=zst\ncompress-level=1\nprocess-max=2\nstart-fast=y\narchive-check=n\n\
+             log-path={}\nlock-path={}\nlog-level-console=error\nlog-level-file=off\n\
+             [main]\npg1-path={data}\npg1-socket-path={}\npg1-port={}\npg1-user={}\npg1-database=shop\n",
+            repository.display(),
+            log.display(),
+            log.display(),
+            host.name,
+            host.port,
+            admin.user(),
+        );
+        let config = bench.scratch("pgbackrest.conf");
+        std::fs::write(&config, settings)?;
+        let password = admin.password().map(|p| p.expose_secret().to_owned()).unwrap_or_default();
+        let peer = PgBackRest { program: program.to_path_buf(), config, repository, owner, password };
+        finish(peer.command().args(["--no-online", "stanza-create"]))?;
+        Ok(peer)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command(&self.program);
+        command.arg("--config").arg(&self.config).arg("--stanza=main").env("PGPASSWORD", &self.password);
+        if rustix_is_root() {
+            command.uid(self.owner.0).gid(self.owner.1).current_dir("/");
+        }
+        command
+    }
+
+    /// Takes a backup.
+    pub fn backup(&self, kind: &str) -> Result<Cost> {
+        let before = size_of(&self.repository.join("backup"))?;
+        let wall = timed(|| {
+            finish(self.command().arg(format!("--type={kind}")).arg("backup"))?;
+            sync(&self.repository)
+        })?;
+        Ok(Cost { wall, stored: size_of(&self.repository.join("backup"))?.saturating_sub(before), memory: 0 })
+    }
+
+    /// Restores the newest backup.
+    pub fn restore(&self, bench: &Bench) -> Result<Cost> {
+        let into = bench.scratch("pgbackrest-restored");
+        std::fs::create_dir_all(&into)?;
+        std::os::unix::fs::chown(&into, Some(self.owner.0), Some(self.owner.1))?;
+        let wall = timed(|| {
+            finish(
+                self.command().arg(format!("--pg1-path={}", into.display())).args(["--type=none", "restore"]),
+            )?;
+            sync(&into)
+        })?;
+        std::fs::remove_dir_all(into)?;
+        Ok(Cost { wall, ..Cost::default() })
+    }
+
+    /// Pushes segments one by one, as a server does.
+    pub fn push(&self, segments: &[PathBuf]) -> Result<Duration> {
+        let begun = Instant::now();
+        for segment in segments {
+            finish(self.command().arg("archive-push").arg(segment))?;
+        }
+        Ok(begun.elapsed())
+    }
+}
+
+fn rustix_is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}

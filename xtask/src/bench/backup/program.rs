@@ -1,0 +1,164 @@
+//! The program itself, as a user runs it: a strategy file, a repository in a folder, one process for each verb.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use obyra_postgres::secrecy::ExposeSecret as _;
+use obyra_postgres::{Reveal, Scheme};
+
+use super::cluster::{Bench, size_of};
+use super::{Cost, timed};
+
+/// Where the files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Local,
+    Protocol,
+}
+
+/// The program with a strategy and a repository of its own.
+pub struct Program {
+    program: PathBuf,
+    folder: PathBuf,
+    repository: PathBuf,
+    url: String,
+    cache: PathBuf,
+}
+
+impl Program {
+    /// Writes the strategy.
+    pub fn prepare(bench: &Bench, name: &str, source: Source) -> Result<Program> {
+        let program = std::env::current_exe()?.with_file_name("obyra-db");
+        if !program.is_file() {
+            bail!("build it first: cargo build --release -p obyra-db");
+        }
+        let source = match source {
+            Source::Local => "local",
+            Source::Protocol => "protocol",
+        };
+        let folder = bench.scratch(name);
+        let repository = folder.join("repository");
+        std::fs::create_dir_all(&folder)?;
+        let strategy = format!(
+            "[environments.production]\nruns_on = 'self-hosted'\nurl_env = 'BENCH_URL'\ndatabase = 'shop'\n\
+             [backup]\nsource = '{source}'\nrepository = 'file://{}'\n[backup.pitr]\nenabled = true\nslot = 'bench_{name}'\n",
+            repository.display()
+        );
+        std::fs::write(folder.join("obyra-db.toml"), strategy)?;
+        let url = bench.admin().url(Scheme::Postgresql, Reveal::Password).expose_secret().to_owned();
+        Ok(Program { program, folder, repository, url, cache: bench.cache.clone() })
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = command(&self.program);
+        command.args(words).current_dir(&self.folder);
+        command.env("BENCH_URL", &self.url).env("OBYRA_DB_CACHE", &self.cache);
+        command
+    }
+
+    /// Takes a backup.
+    pub fn backup(&self) -> Result<Cost> {
+        let before = if self.repository.exists() { size_of(&self.repository)? } else { 0 };
+        let mut memory = 0;
+        let wall = timed(|| {
+            memory = finish_measured(&mut self.command(&["backup", "run", "production"]))?;
+            Ok(())
+        })?;
+        Ok(Cost { wall, stored: size_of(&self.repository)? - before, memory })
+    }
+
+    /// Restores the newest backup.
+    pub fn restore(&self, bench: &Bench) -> Result<Cost> {
+        let into = bench.scratch("restored");
+        let target = into.display().to_string();
+        let mut memory = 0;
+        let wall = timed(|| {
+            let words = ["backup", "restore", "production", "--to", "immediate", "--into", &target, "--yes"];
+            memory = finish_measured(&mut self.command(&words))?;
+            Ok(())
+        })?;
+        std::fs::remove_dir_all(into)?;
+        Ok(Cost { wall, memory, ..Cost::default() })
+    }
+
+    /// Makes the slot, so that the server keeps the WAL from here on.
+    pub fn keep_wal(&self) -> Result<()> {
+        finish(&mut self.command(&["backup", "wal", "production", "--until-caught-up"]))
+    }
+
+    /// Pushes segments one by one, as a server does.
+    pub fn push(&self, segments: &[PathBuf]) -> Result<Duration> {
+        let begun = Instant::now();
+        for segment in segments {
+            let path = segment.display().to_string();
+            finish(&mut self.command(&["backup", "wal-push", "production", &path]))?;
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Receives what the slot kept: segments, and the time.
+    pub fn receive(&self) -> Result<(usize, Duration)> {
+        let before = self.segments()?;
+        let wall =
+            timed(|| finish(&mut self.command(&["backup", "wal", "production", "--until-caught-up"])))?;
+        Ok((self.segments()? - before, wall))
+    }
+
+    fn segments(&self) -> Result<usize> {
+        let mut count = 0;
+        for cluster in std::fs::read_dir(self.repository.join("clusters"))? {
+            for timeline in std::fs::read_dir(cluster?.path().join("wal"))? {
+                let path = timeline?.path();
+                if path.is_dir() {
+                    count += std::fs::read_dir(path)?.count();
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// A child process.
+#[expect(clippy::disallowed_methods, reason = "a benchmark runs whole programs")]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Runs it to its end, which must be good.
+pub fn finish(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{:?}", command.get_program()))?;
+    if !output.status.success() {
+        let told = if output.stderr.is_empty() { output.stdout } else { output.stderr };
+        bail!("{command:?}: {}", String::from_utf8_lossy(&told).trim());
+    }
+    Ok(())
+}
+
+/// The same; returns the largest resident size that was seen, in bytes.
+fn finish_measured(command: &mut Command) -> Result<u64> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut largest = 0;
+    while child.try_wait()?.is_none() {
+        // VmHWM is the kernel's own maximum: looking late loses nothing but the last moments.
+        let seen = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = seen.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        largest = largest.max(kilobytes.unwrap_or(0) * 1024);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(largest)
+}
+
+/// What is written is on the disk.
+pub fn sync(folder: &Path) -> Result<()> {
+    finish(command("sync").arg("-f").arg(folder))
+}
