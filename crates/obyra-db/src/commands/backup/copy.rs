@@ -22,6 +22,7 @@ pub async fn copy(opened: &Opened<'_>) -> Result<Exit, Failure> {
         started: opened.now(),
         uses: Vec::new(),
         everything: true,
+        ended: false,
     };
     let outcome = copy::run(&repository, &store, note, &opened.invocation.progress()).await;
     let expected = "the second repository holds all that the first does";
