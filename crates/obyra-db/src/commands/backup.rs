@@ -149,7 +149,7 @@ pub struct RestoreTo {
     /// Only this database, or the one of --table; default: the environment's
     #[arg(long, value_name = "NAME", requires = "name", conflicts_with = "into")]
     pub database: Option<String>,
-    /// What is brought back is called so: a new database, SCHEMA.TABLE for one table, a new schema for several
+    /// What is brought back is called so: NAME or SCHEMA.NAME for one table, SCHEMA.* for several, a new database
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// Where the temporary server of --table and --database has room; default: the temporary folder

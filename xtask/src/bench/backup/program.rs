@@ -73,15 +73,25 @@ impl Program {
     /// Restores the newest backup.
     pub fn restore(&self, bench: &Bench) -> Result<Cost> {
         let into = bench.scratch("restored");
-        let target = into.display().to_string();
+        let folder = into.display().to_string();
+        let target = format!("backup:{}", self.newest()?);
         let mut memory = 0;
         let wall = timed(|| {
-            let words = ["backup", "restore", "production", "--to", "immediate", "--into", &target, "--yes"];
+            let words = ["backup", "restore", "production", "--to", &target, "--into", &folder, "--yes"];
             memory = finish_measured(&mut self.command(&words))?;
             Ok(())
         })?;
         std::fs::remove_dir_all(into)?;
         Ok(Cost { wall, memory, ..Cost::default() })
+    }
+
+    /// The name of the newest backup.
+    fn newest(&self) -> Result<String> {
+        let output = self.command(&["backup", "list", "production", "--json"]).output()?;
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let backups = list["clusters"][0]["backups"].as_array().and_then(|backups| backups.last());
+        let id = backups.and_then(|newest| newest["backup"]["id"].as_str());
+        id.map(str::to_owned).context("a backup in the list")
     }
 
     /// Makes the slot, so that the server keeps the WAL from here on.

@@ -74,19 +74,26 @@ pub async fn bring_back(opened: &Opened<'_>, way: &Way, arguments: &RestoreTo) -
     Ok(Exit::Done)
 }
 
-/// What is asked for: `--as` names the database, the table beside the one of now, or the schema of several.
+/// What is asked for. `--as` names the new database; for one table its new name, `NAME` or `SCHEMA.NAME`; for several,
+/// or as `SCHEMA.*`, the new schema in which they keep their names.
 fn part(opened: &Opened<'_>, arguments: &RestoreTo) -> Result<Part, Failure> {
     let name = arguments.name.clone().unwrap_or_default();
-    let mut tables = arguments.table.iter().map(|table| table_name(opened, table));
-    match (tables.next(), name.split_once('.')) {
-        (None, _) => Ok(Part::Database { name }),
-        (Some(first), Some((schema, table))) if arguments.table.len() == 1 => {
-            Ok(Part::Table { table: first, name: TableName { schema: schema.into(), name: table.into() } })
+    let tables: Vec<TableName> = arguments.table.iter().map(|table| table_name(opened, table)).collect();
+    if let Some(schema) = name.strip_suffix(".*") {
+        return Ok(Part::Tables { tables, schema: schema.to_owned() });
+    }
+    match (tables.as_slice(), name.split_once('.')) {
+        ([], _) => Ok(Part::Database { name }),
+        ([table], None) => {
+            let name = TableName { schema: table.schema.clone(), name };
+            Ok(Part::Table { table: table.clone(), name })
         }
-        (Some(_), Some(_)) => Err(Failure::usage(text::backup::PART_ONE_NAME)),
-        (Some(first), None) => {
-            Ok(Part::Tables { tables: std::iter::once(first).chain(tables).collect(), schema: name })
+        ([table], Some((schema, name))) => {
+            let name = TableName { schema: schema.to_owned(), name: name.to_owned() };
+            Ok(Part::Table { table: table.clone(), name })
         }
+        (_, None) => Ok(Part::Tables { tables, schema: name }),
+        (_, Some(_)) => Err(Failure::usage(text::backup::PART_ONE_NAME)),
     }
 }
 
