@@ -35,6 +35,7 @@ use obyra_evidence::{Failure, Finding, Result, Severity, text};
 pub use allowed::Allowed;
 pub(crate) use calls::{OPERATES, SENDS, SENT_AS};
 use facts::Module;
+pub(crate) use facts::Trouble;
 pub(crate) use judge::{trouble_message, unread_message};
 pub(crate) use names::is_other_database;
 use project::Project;

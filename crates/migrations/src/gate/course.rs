@@ -10,7 +10,7 @@ use super::judge::Run;
 use super::places::Places;
 use super::proof::{self, Claim};
 use super::stage::{Database, Stage};
-use super::stopped::{Refused, Stop, proves_nothing};
+use super::stopped::{self, Refused, Stop, proves_nothing};
 use super::watch::{Leg, Seen, Watcher};
 use super::{Order, Report, Scope, Site, Start, Timed, Verdict, branch, log, models, start, trips};
 use crate::driver::{Complaint, Driver, Graph, Phase, Replay, Transaction, UpgradeError};
@@ -151,8 +151,7 @@ impl<'a> Course<'a> {
             };
             let ran = self.run(&database, &replay).await?;
             // The application has run its migrations itself when it was loaded. It is not loaded a second time.
-            if migrated_itself(&ran) {
-                self.judge(&database, &ran, &replay).await?;
+            if migrated_itself(&ran) && self.judge(&database, &ran, &replay).await? {
                 continue;
             }
             // A revision that ended the transaction itself took the way back with it.
@@ -170,7 +169,9 @@ impl<'a> Course<'a> {
         let timed =
             |(revision, seconds): (&String, &f64)| Timed { revision: revision.clone(), seconds: *seconds };
         self.report.revisions = ran.seen.applied.iter().map(timed).collect();
-        self.judge(database, &ran, replay).await?;
+        if !self.judge(database, &ran, replay).await? {
+            return Ok(false);
+        }
         let schemas = self.order.schemas;
         let misplaced = proof::misplaced(self.order.policy, &database.runner, &ran.seen).await?;
         self.report.findings.extend(misplaced);
@@ -230,7 +231,9 @@ impl<'a> Course<'a> {
                 legs.insert(phase, Leg::Failed(Box::new(complaint.clone())));
                 stuck = false;
             }
-            self.judge(&database, &ran, &replay).await?;
+            if !self.judge(&database, &ran, &replay).await? {
+                break;
+            }
             if stuck {
                 if let Err(error) = ran.outcome {
                     let finding = self.stopped(error, &ran.seen, text::gate::DOWNGRADE_FAILED)?;
@@ -268,7 +271,10 @@ impl<'a> Course<'a> {
             models: false,
         };
         let ran = self.run(&database, &replay).await?;
-        self.judge(&database, &ran, &replay).await?;
+        if !self.judge(&database, &ran, &replay).await? {
+            self.report.upgrade = Verdict::Unknown;
+            return Ok(());
+        }
         let Ran { outcome, seen, .. } = ran;
         if let Err(error) = outcome {
             let finding = self.stopped(error, &seen, text::gate::START_FAILED)?;
@@ -327,11 +333,17 @@ impl<'a> Course<'a> {
         Ok(Ran { outcome, seen, before })
     }
 
-    /// What the log and the round trips of a replay say.
-    async fn judge(&mut self, database: &Database, ran: &Ran, replay: &Replay) -> Result<()> {
+    /// What the log and the round trips of a replay say. False if the server did not live through it.
+    async fn judge(&mut self, database: &Database, ran: &Ran, replay: &Replay) -> Result<bool> {
         let places = Places::new(self.order.project, &self.graph);
+        let ours = match process(&database.admin).await {
+            Ok(ours) => ours,
+            Err(lost) => {
+                self.report.findings.push(stopped::server_lost(&places, &ran.seen, &lost));
+                return Ok(false);
+            }
+        };
         let entries = log::entries(&self.stage.log(), database.log_offset)?;
-        let ours = process(&database.admin).await?;
         let version_table = match &ran.seen.planned {
             Some(planned) => planned.version_table.as_str(),
             None => self.order.policy.version_table.as_str(),
@@ -368,7 +380,7 @@ impl<'a> Course<'a> {
         if self.report.commands.is_empty() {
             self.report.commands = commands;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The finding that an unfinished replay amounts to. What is no fault of the migrations is a failure.

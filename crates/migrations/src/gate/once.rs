@@ -27,6 +27,16 @@ const EXECUTED: [&str; 6] = [
     "scan.table-drop",
 ];
 
+/// A file that cannot be read.
+const TROUBLES: [&str; 6] = [
+    "scan.syntax-error",
+    "scan.python-2",
+    "scan.too-deep",
+    "scan.nul-byte",
+    "scan.unknown-encoding",
+    "scan.unreadable",
+];
+
 /// Removes what another finding says better. `reached`: every revision was applied to an empty database.
 /// `models_made`: `create_all` was run, and what it makes compared.
 pub(super) fn each(findings: &mut Vec<Finding>, reached: bool, models_made: bool) {
@@ -38,11 +48,20 @@ pub(super) fn each(findings: &mut Vec<Finding>, reached: bool, models_made: bool
     let booted: BTreeSet<(PathBuf, usize)> =
         findings.iter().filter(|finding| rule(finding) == "gate.boot-ddl").filter_map(place).collect();
     let swallowed = swallowed(findings);
+    // The scan warns of any file that cannot be read; of a revision it is an error.
+    let unread: BTreeSet<(PathBuf, usize)> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error && TROUBLES.contains(&rule(finding)))
+        .filter_map(place)
+        .collect();
     let unreadable = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error && UNREADABLE.contains(&rule(finding)));
     findings.retain(|finding| match rule(finding) {
         rule if DOWNGRADES.contains(&rule) => !downgrades.contains(&finding.subject),
+        rule if TROUBLES.contains(&rule) && finding.severity < Severity::Error => {
+            place(finding).is_none_or(|place| !unread.contains(&place))
+        }
         "graph.table-nobody-creates" => !reached && !failed.contains(&finding.subject),
         "graph.empty-baseline" => !reached,
         "gate.graph-unreadable" => !unreadable,

@@ -1,6 +1,6 @@
 //! Why a replay did not reach its end, as a finding about the line that stopped it. Pure but for that line's file.
 
-use obyra_evidence::{Code, Finding, Message, Place, Severity, text};
+use obyra_evidence::{Code, Failure, Finding, Message, Place, Severity, text};
 use obyra_postgres::Result;
 
 use super::places::Places;
@@ -85,6 +85,18 @@ impl Stop<'_> {
         let finding = self.places.finding(Severity::Error, &subject, told, at);
         mend(complaint).into_iter().fold(finding, Finding::mended_by)
     }
+}
+
+/// The server itself is gone: what it had in memory is lost, and with it the replay.
+pub(super) fn server_lost(places: &Places<'_>, seen: &Seen, lost: &Failure) -> Finding {
+    use text::gate as say;
+    let running = seen.running.as_deref();
+    let subject = running.map_or_else(|| "application".to_owned(), |id| format!("revision {id}"));
+    let at = running.and_then(|id| places.function(id, "upgrade"));
+    let told = say::SERVER_DIED
+        .with("revision", running.unwrap_or("–"))
+        .with("why", lost.why.as_deref().unwrap_or("?"));
+    places.finding(Severity::Error, &subject, told, at).mended_by(say::MEND_SERVER_DIED)
 }
 
 /// Whether a finding tells nothing of the migrations: only that they could not be tried here.

@@ -12,7 +12,7 @@ use super::bodies::{self, Tables};
 use super::{Declared, RevisionFile, checksum};
 use crate::scan::depth;
 use crate::scan::source::{Source, Unread};
-use crate::scan::unread_message;
+use crate::scan::{Trouble, trouble_message, troubles, unread_message};
 
 /// Reads a file.
 pub(super) fn read(file: &Path, read_by_alembic: bool) -> RevisionFile {
@@ -73,10 +73,12 @@ fn understand(source: &Source, read_by_alembic: bool) -> RevisionFile {
         std::mem::forget(parsed);
         return revision;
     }
-    if let Some(error) = parsed.errors().first() {
-        let place = source.place(error.location.start());
-        let message = text::scan::SYNTAX_ERROR.with("said", &error.error);
-        revision.trouble = Some(trouble(&place, message, text::scan::MEND_SYNTAX));
+    // A byte that is no UTF-8 does not keep the rest from being read.
+    let unparsed =
+        troubles(source, parsed.errors()).into_iter().find(|each| !matches!(each, Trouble::Encoding { .. }));
+    if let Some(unparsed) = unparsed {
+        let (at, message, mend) = trouble_message(&unparsed);
+        revision.trouble = Some(trouble(&source.place(at), message, mend));
     } else {
         revision.checksum = Some(checksum::of(&source.text, body));
     }

@@ -108,6 +108,11 @@ async fn a_loop_a_dead_process_and_the_network_are_ended_and_named() {
     let report = gated(&sound().revision_of("two", &["one"], kills, "pass")).await;
     assert!(rules(&report).contains(&"gate.upgrade-failed two.py:9".to_owned()), "{:?}", rules(&report));
 
+    let ends = "import os, signal\nos.kill(op.get_bind().exec_driver_sql('SELECT pg_backend_pid()').scalar(), signal.SIGKILL)";
+    let report = gated(&sound().revision_of("two", &["one"], ends, "pass")).await;
+    assert!(rules(&report).contains(&"gate.server-died two.py:8".to_owned()), "{:?}", rules(&report));
+    assert_eq!((report.upgrade, report.downgrade), (Verdict::Unknown, Verdict::Unknown));
+
     let calls = "import urllib.request\ntry:\n    urllib.request.urlopen('http://127.0.0.1:9/')\nexcept OSError:\n    pass";
     let report = gated(&sound().revision_of("two", &["one"], calls, "pass")).await;
     assert!(rules(&report).contains(&"gate.network two.py:11".to_owned()), "{:?}", rules(&report));
@@ -151,6 +156,9 @@ async fn a_file_that_is_no_python_is_named() {
         rules(&report)
     );
     assert_eq!(report.upgrade, Verdict::Failed);
+    std::fs::write(project.path().join("migrations/versions/bad.py"), "def upgrade():\n    print 'x'\n")
+        .unwrap();
+    assert!(rules(&gated(&project).await).contains(&"scan.python-2 bad.py:2".to_owned()));
 }
 
 /// As old versions of Flask-Migrate wrote it: ConfigParser takes a percent sign for its own.

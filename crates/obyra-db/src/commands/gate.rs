@@ -233,6 +233,11 @@ fn show(opened: &Opened<'_>, report: &Report, arguments: &Gate, seconds: f64) {
 /// Paths without a `./` before them.
 fn plainly(findings: &[Finding]) -> Vec<Finding> {
     let mut findings = findings.to_vec();
+    for finding in &mut findings {
+        if let Some(plain) = finding.subject.strip_prefix("./") {
+            finding.subject = plain.to_owned();
+        }
+    }
     for place in findings.iter_mut().filter_map(|finding| finding.place.as_mut()) {
         place.file = place.file.strip_prefix(".").map(Path::to_owned).unwrap_or_else(|_| place.file.clone());
     }
