@@ -75,10 +75,17 @@ pub fn files() -> Files {
         ("PG_VERSION".to_owned(), b"16\n".to_vec()),
         ("global/pg_control".to_owned(), [CLUSTER.0.to_le_bytes().to_vec(), bytes(5, BLOCK - 8)].concat()),
         ("base/1/1259".to_owned(), bytes(1, 40 * BLOCK)),
-        ("base/1/16384".to_owned(), bytes(2, EXTENT_BYTES as usize + 3 * BLOCK + 100)),
+        ("base/1/16384".to_owned(), large()),
         ("base/1/16385".to_owned(), Vec::new()),
         ("base/1/16386".to_owned(), [bytes(3, BLOCK), vec![0; 2 * BLOCK], bytes(4, BLOCK)].concat()),
     ])
+}
+
+/// A file of two extents, most of it zeros.
+fn large() -> Vec<u8> {
+    let mut large = bytes(2, 70 * BLOCK);
+    large.resize(EXTENT_BYTES as usize, 0);
+    [large, bytes(8, 3 * BLOCK + 100)].concat()
 }
 
 /// The same at the second.

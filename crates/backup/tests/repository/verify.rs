@@ -57,7 +57,7 @@ async fn a_repository_that_is_whole_is_found_whole() {
     let whole = verified(&sample.repository).await;
     assert_eq!(whole.faults, []);
     assert_eq!((whole.objects, whole.backups), (objects(folder.path()).len() as u64, 2));
-    assert!(whole.blocks > 1024 + 40, "{}", whole.blocks);
+    assert!(whole.blocks > 70 + 40, "{}", whole.blocks);
     let outside = without_key(folder.path()).await;
     assert_eq!((outside.faults.len(), outside.objects), (0, whole.objects));
 }

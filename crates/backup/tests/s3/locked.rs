@@ -97,3 +97,44 @@ async fn whoever_may_only_add_can_back_up() {
     assert!(!repository.store.let_go("x/y").await.unwrap());
     assert_eq!(faults(repository).await, []);
 }
+
+/// A retention of the whole bucket, which forbids to replace as well: no place for backups, but for copies.
+#[tokio::test]
+async fn a_store_that_replaces_nothing_holds_copies() {
+    let proxy = Proxy::start(seaweed().port).await;
+    let open = |prefix: &str| Store::open(&format!("s3://{BUCKET}/{prefix}"), &options(proxy.port)).unwrap();
+    let unlock = Unlock::generate();
+    let sample = sample::make(open("replacing"), &unlock).await;
+    proxy.choose(|request| {
+        let puts = request.method == "PUT" && !request.creates;
+        (puts || request.method == "DELETE").then_some(Fault::Retained)
+    });
+    for _ in 0..2 {
+        let copied = copy::run(&sample.repository, &open("retained"), note(), &Quiet).await.unwrap();
+        assert!(copied.is_whole() && copied.mended.is_empty(), "{copied:?}");
+    }
+    let copy = Repository::open(open("retained"), &unlock).await.unwrap();
+    assert_eq!(faults(&copy).await, []);
+
+    let Err(failure) = Claim::begin(&copy, CLUSTER, &id("20261104T030000Z-00aa"), note()).await else {
+        panic!("a backup began that could not end");
+    };
+    assert_eq!(failure.mend.unwrap().code(), text::backup::STORE_RETENTION_MEND);
+
+    // What may go goes, and the rest is told with its date.
+    let manifest = CLUSTER.manifest(&sample.full);
+    let expiry =
+        Expiry::begin(&sample.repository, CLUSTER, std::slice::from_ref(&sample.full)).await.unwrap();
+    let removed = expiry.run().await.unwrap();
+    assert_eq!(removed.backups, []);
+    let kept = removed.locked.iter().find(|locked| locked.object == manifest).unwrap();
+    assert_eq!(kept.until, Some("2027-01-02T11:04:05.678Z".parse().unwrap()));
+    proxy.choose(|request| {
+        let puts = request.method == "PUT" && !request.creates;
+        (puts || request.target.contains("/expiring/") && request.method == "DELETE")
+            .then_some(Fault::Retained)
+    });
+    let wanted = [sample.full, sample.incremental];
+    let removed = Expiry::begin(&sample.repository, CLUSTER, &wanted).await.unwrap().run().await.unwrap();
+    assert_eq!((removed.backups.len(), removed.packs, removed.locked.len()), (2, 4, 0));
+}

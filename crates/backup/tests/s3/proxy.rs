@@ -17,6 +17,8 @@ pub enum Fault {
     Slow,
     /// It is answered with this status, and never reaches the store.
     Refused(u16),
+    /// It is refused, since the object's retention has not ended.
+    Retained,
     /// It is done, and answered with 500 all the same.
     DoneAndDenied,
     /// The connection is reset in the middle of the request.
@@ -53,9 +55,15 @@ pub struct Request {
     pub method: String,
     /// The path with its query.
     pub target: String,
+    /// Whether it is a creation: a put that replaces nothing.
+    pub creates: bool,
     /// Counted from 0, over all.
     pub number: u64,
 }
+
+/// As Google's store puts it.
+const RETAINED: &str = "Object 'x' is subject to bucket's retention policy or object retention and cannot be deleted \
+    or overwritten until 2027-01-02T03:04:05.678-08:00";
 
 type Choice = dyn Fn(&Request) -> Option<Fault> + Send + Sync;
 
@@ -131,6 +139,7 @@ impl State {
         let request = Request {
             method: method.to_owned(),
             target: target.to_owned(),
+            creates: head.to_ascii_lowercase().contains("if-none-match: *"),
             number: self.requests.fetch_add(1, Ordering::SeqCst),
         };
         let choice = self.choice.lock().unwrap().clone();
@@ -139,7 +148,8 @@ impl State {
             self.faults.fetch_add(1, Ordering::SeqCst);
         }
         match fault {
-            Some(Fault::Refused(status)) => return answer(&mut client, status).await,
+            Some(Fault::Refused(status)) => return answer(&mut client, status, "By the proxy.").await,
+            Some(Fault::Retained) => return answer(&mut client, 403, RETAINED).await,
             Some(Fault::ResetBefore) => return reset(client),
             Some(Fault::CorruptedUpload) if !body.is_empty() => {
                 let middle = body.len() / 2;
@@ -155,7 +165,7 @@ impl State {
         let body_at = said.windows(4).position(|end| end == b"\r\n\r\n").map_or(said.len(), |at| at + 4);
         let middle = body_at + (said.len() - body_at) / 2;
         match fault {
-            Some(Fault::DoneAndDenied) => return answer(&mut client, 500).await,
+            Some(Fault::DoneAndDenied) => return answer(&mut client, 500, "By the proxy.").await,
             Some(Fault::ResetAfter) => return reset(client),
             Some(Fault::Truncated) if middle > body_at => {
                 client.write_all(&said[..middle]).await?;
@@ -216,14 +226,13 @@ fn closing(head: &str) -> String {
     lines.chain(["connection: close", "", ""]).collect::<Vec<_>>().join("\r\n")
 }
 
-async fn answer(client: &mut TcpStream, status: u16) -> io::Result<()> {
+async fn answer(client: &mut TcpStream, status: u16, words: &str) -> io::Result<()> {
     let code = match status {
         403 => "AccessDenied",
         429 | 503 => "SlowDown",
         _ => "InternalError",
     };
-    let body =
-        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>By the proxy.</Message></Error>");
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{words}</Message></Error>");
     let head =
         format!("HTTP/1.1 {status} Fault\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
     client.write_all(format!("{head}{body}").as_bytes()).await?;

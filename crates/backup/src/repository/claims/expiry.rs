@@ -92,12 +92,10 @@ impl Expiry {
     /// Marks these backups, and interrupted ones that nobody can resume; then lets go of those that a
     /// running backup uses.
     pub async fn begin(repository: &Repository, cluster: ClusterId, wanted: &[BackupId]) -> Result<Expiry> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
         let mut expiry = Expiry {
             repository: repository.clone(),
             cluster,
-            token: hex::encode(&random),
+            token: token()?,
             marked: BTreeSet::new(),
             removed: Removed::default(),
         };
@@ -203,18 +201,23 @@ impl Expiry {
 
     async fn mark(&mut self, backup: &BackupId) -> Result<()> {
         if self.marked.insert(backup.clone()) {
-            let name = Mark::name(self.cluster, backup, &self.token);
-            let note = seal_note(&self.repository, &name, &serde_json::json!({}))?;
-            self.repository.store.create_new(&name, note).await?;
+            self.put_mark(backup).await?;
         }
         Ok(())
     }
 
-    async fn renew_marks(&self) -> Result<()> {
+    async fn put_mark(&self, backup: &BackupId) -> Result<()> {
+        let name = Mark::name(self.cluster, backup, &self.token);
+        let note = seal_note(&self.repository, &name, &serde_json::json!({}))?;
+        self.repository.store.create_new(&name, note).await
+    }
+
+    /// Other marks in the place of those that there are: a store may replace nothing.
+    async fn renew_marks(&mut self) -> Result<()> {
+        let before = std::mem::replace(&mut self.token, token()?);
         for backup in &self.marked {
-            let name = Mark::name(self.cluster, backup, &self.token);
-            let note = seal_note(&self.repository, &name, &serde_json::json!({}))?;
-            self.repository.store.replace(&name, note).await?;
+            self.put_mark(backup).await?;
+            self.repository.store.let_go(&Mark::name(self.cluster, backup, &before)).await?;
         }
         Ok(())
     }
@@ -225,6 +228,13 @@ impl Expiry {
         self.marked.remove(backup);
         Ok(())
     }
+}
+
+/// Of one expiry alone: none takes back the mark of another.
+fn token() -> Result<String> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
+    Ok(hex::encode(&random))
 }
 
 fn abandoned(claims: &[Claimed]) -> impl Iterator<Item = BackupId> + '_ {

@@ -44,7 +44,8 @@ pub(crate) async fn mirror(from: &Repository, to: &Store) -> Result<Mirrored> {
         };
         match there {
             Some(there) if there == bytes => {}
-            _ if good => to.replace(name, bytes.clone()).await?,
+            None if good => to.create_new(name, bytes.clone()).await?,
+            Some(_) if good => to.replace(name, bytes.clone()).await?,
             _ => mirrored.damaged.push(name.clone()),
         }
     }
@@ -52,8 +53,9 @@ pub(crate) async fn mirror(from: &Repository, to: &Store) -> Result<Mirrored> {
     let ways: BTreeSet<String> = ours.keys().filter_map(|name| way(name)).collect();
     let mut removed = BTreeSet::new();
     for name in theirs.keys() {
-        if let Some(way) = way(name).filter(|way| !ways.contains(way)) {
-            to.delete(name).await?;
+        if let Some(way) = way(name).filter(|way| !ways.contains(way))
+            && to.let_go(name).await?
+        {
             removed.insert(way);
         }
     }
