@@ -268,6 +268,7 @@ fn how(size: WalSegmentSize, synchronous: bool) -> How {
         size,
         part_every: Some(PART_EVERY),
         synchronous: watch::channel(synchronous).1,
+        wants_synchronous: false,
         retained_bytes_max: None,
         searching: Arc::default(),
         tell: Arc::new(drop),

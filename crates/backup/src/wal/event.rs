@@ -104,7 +104,12 @@ pub enum ArchiveEvent {
         limit: u64,
     },
     /// Commits on the server wait for the archive from now on, or no longer.
-    Synchronous(bool),
+    Synchronous {
+        /// Whether they do.
+        waits: bool,
+        /// Whether that is wanted.
+        wanted: bool,
+    },
 }
 
 /// How far the archive is behind.
@@ -136,6 +141,7 @@ impl ArchiveEvent {
                 | ArchiveEvent::StoreFailing { .. }
                 | ArchiveEvent::SlotLost { .. }
                 | ArchiveEvent::Retained { .. }
+                | ArchiveEvent::Synchronous { waits: false, wanted: true }
         )
     }
 
@@ -188,8 +194,8 @@ impl ArchiveEvent {
             ArchiveEvent::Retained { bytes, limit } => {
                 say::WAL_RETAINED.with("mib", bytes >> 20).with("limit", limit >> 20)
             }
-            ArchiveEvent::Synchronous(true) => say::WAL_SYNCHRONOUS.message(),
-            ArchiveEvent::Synchronous(false) => say::WAL_ASYNCHRONOUS.message(),
+            ArchiveEvent::Synchronous { waits: true, .. } => say::WAL_SYNCHRONOUS.message(),
+            ArchiveEvent::Synchronous { waits: false, .. } => say::WAL_ASYNCHRONOUS.message(),
         }
     }
 }

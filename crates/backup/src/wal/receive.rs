@@ -55,6 +55,9 @@ pub struct ReceiveOptions {
     /// Bytes that the server may keep for the archive before that is an alarm; eight tenths of the
     /// server's own `max_slot_wal_keep_size` if that is less.
     pub retained_bytes_max: u64,
+    /// Whether commits shall wait for the archive; that they do not is an alarm then. The server decides, by
+    /// `synchronous_standby_names`.
+    pub synchronous: bool,
 }
 
 impl ReceiveOptions {
@@ -64,6 +67,7 @@ impl ReceiveOptions {
             slot: slot.to_owned(),
             part_every: Duration::from_secs(5),
             retained_bytes_max: 8 << 30,
+            synchronous: false,
         }
     }
 }
@@ -200,11 +204,12 @@ impl Receiver {
             Err(failure) => return Ok(Ended::Lost(failure)),
         };
         self.backoff = Backoff::new();
-        (self.tell)(ArchiveEvent::Connected {
-            timeline: resume.segment.timeline,
-            from: resume.archived,
-            synchronous: *how.synchronous.borrow(),
-        });
+        let (waits, wanted) = (*how.synchronous.borrow(), self.options.synchronous);
+        let (timeline, from) = (resume.segment.timeline, resume.archived);
+        (self.tell)(ArchiveEvent::Connected { timeline, from, synchronous: waits });
+        if wanted && !waits {
+            (self.tell)(ArchiveEvent::Synchronous { waits, wanted });
+        }
         follow::follow(&mut stream, &mut tail, &mut storing, &mut self.until, how.clone()).await
     }
 
@@ -271,6 +276,7 @@ impl Receiver {
             size: source.size,
             part_every: Some(self.options.part_every),
             synchronous,
+            wants_synchronous: self.options.synchronous,
             retained_bytes_max: Some(self.options.retained_bytes_max.min(bearable)),
             searching: self.searching.clone(),
             tell: self.tell.clone(),

@@ -240,3 +240,32 @@ async fn a_receiver_that_is_stopped_does_not_wait_for_a_store_that_is_away() {
     let kept = lsn(&session, "SELECT restart_lsn FROM pg_replication_slots").await;
     assert!(end.is_none_or(|end| kept.segment_start(mib(1)) <= end));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_told_of_what_the_policy_does_not_bear() {
+    let setup = Setup { settings: &["max_slot_wal_keep_size=4MB"], ..Setup::default() };
+    let server = Server::start_new(setup).await;
+    let (_folder, store, archive) = faulty(&server).await;
+    let options = ReceiveOptions { synchronous: true, ..ReceiveOptions::new(SLOT) };
+    let receiver = Receiver::start_with(&archive, &server.admin(), options);
+    receiver.heard("it streams", |e| matches!(e, ArchiveEvent::Connected { .. }).then_some(())).await;
+    let asynchronous = |e: &ArchiveEvent| {
+        let waits = matches!(e, ArchiveEvent::Synchronous { waits: false, .. });
+        (waits && e.is_alarm()).then_some(())
+    };
+    receiver.heard("no commit waits, although it should", asynchronous).await;
+    store.set(Mood::Failing);
+    load(&server, 4).await;
+    // What the policy bears is more than the server does.
+    let retained = |event: &ArchiveEvent| match event {
+        ArchiveEvent::Retained { bytes, limit } => Some((*bytes, *limit, event.is_alarm())),
+        _ => None,
+    };
+    let (bytes, limit, alarm) = receiver.heard("the server keeps much", retained).await;
+    assert!(bytes > limit && limit == (4 << 20) / 10 * 8 && alarm, "{bytes} of {limit}");
+    let session = server.session().await;
+    assert_eq!(ask(&session, "SELECT wal_status <> 'lost' FROM pg_replication_slots").await, "true");
+    store.set(Mood::Well);
+    receiver.has(lsn(&session, "pg_current_wal_flush_lsn()").await).await;
+    receiver.stop().await;
+}

@@ -58,6 +58,8 @@ pub struct How {
     pub part_every: Option<Duration>,
     /// Whether something new goes out at once, since commits wait for it.
     pub synchronous: watch::Receiver<bool>,
+    /// Whether commits should wait for it.
+    pub wants_synchronous: bool,
     /// Bytes that the server may keep for us before somebody should know.
     pub retained_bytes_max: Option<u64>,
     /// Whether what is missing further back is still being searched for.
@@ -161,7 +163,8 @@ impl Following<'_, '_> {
                 Ok(()) = until.changed() => {}
                 Ok(()) = self.how.synchronous.changed() => {
                     let synchronous = *self.how.synchronous.borrow_and_update();
-                    (self.how.tell)(ArchiveEvent::Synchronous(synchronous));
+                    let wanted = self.how.wants_synchronous;
+                    (self.how.tell)(ArchiveEvent::Synchronous { waits: synchronous, wanted });
                 }
             }
         }

@@ -50,6 +50,7 @@ async fn follow(opened: &Opened<'_>, part_every: Duration, until: Until) -> Resu
     let options = ReceiveOptions {
         part_every,
         retained_bytes_max: u64::from(pitr.slot_size_max) * 1_000_000,
+        synchronous: pitr.synchronous,
         ..ReceiveOptions::new(&pitr.slot)
     };
     let printer = opened.invocation.printer;
