@@ -137,4 +137,9 @@ async fn a_store_that_replaces_nothing_holds_copies() {
     let wanted = [sample.full, sample.incremental];
     let removed = Expiry::begin(&sample.repository, CLUSTER, &wanted).await.unwrap().run().await.unwrap();
     assert_eq!((removed.backups.len(), removed.packs, removed.locked.len()), (2, 4, 0));
+    assert_eq!(
+        sample.repository.store.list(&CLUSTER.figures_folder()).await.unwrap(),
+        [],
+        "gone with their backup"
+    );
 }
