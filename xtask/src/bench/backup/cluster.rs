@@ -20,7 +20,7 @@ const SCHEMA: &str = "
       FROM generate_series(0, 4095) i;
     CREATE TABLE passage AS
       SELECT p AS n, string_agg(w, ' ' ORDER BY g) AS t
-        FROM generate_series(0, 4095) p, generate_series(1, 220) g
+        FROM generate_series(0, 4095) AS a (p) CROSS JOIN generate_series(1, 220) AS b (g)
         JOIN word ON word.n = (('x' || substr(md5((p * 1000 + g)::text), 1, 7))::bit(28)::int) % 4096
        GROUP BY p;
     CREATE INDEX ON passage (n);
