@@ -131,6 +131,8 @@ async fn generate(opened: &Opened<'_>, store: &Store) -> Result<Unlock, Failure>
         return Err(no_key(opened, store));
     }
     let file = key_file(opened);
+    // The state folder is made with its ledger.
+    opened.can_record()?;
     let unlock = Unlock::generate();
     let Unlock::Identity(identity) = &unlock else { return Ok(unlock) };
     let written =

@@ -41,7 +41,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { whole_table_bytes: 256 << 20, sample_bytes: 32 << 20, total_bytes: 4 << 30 }
+        Budget { whole_table_bytes: 64 << 20, sample_bytes: 8 << 20, total_bytes: 2 << 30 }
     }
 }
 
