@@ -1,5 +1,5 @@
 //! Tasks of the project itself: benchmarks beside the best peers. `cargo xtask bench access`, `… backup`, `… scan`,
-//! `… gate`.
+//! `… gate`, and the rounds of the crash test: `… crash`.
 
 mod bench;
 
@@ -12,10 +12,11 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["bench", "access", options @ ..] => runtime.block_on(bench::access::run(options)),
         ["bench", "backup", options @ ..] => runtime.block_on(bench::backup::run(options)),
+        ["bench", "crash", options @ ..] => bench::crash::run(options),
         ["bench", "gate", options @ ..] => runtime.block_on(bench::gate::run(options)),
         ["bench", "scan", options @ ..] => bench::scan::run(options),
         _ => bail!(
-            "usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | backup [--pgbackrest PATH] [--gb N] | gate [--runs N] | scan [--runs N] [--tree DIR]"
+            "usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | backup [--pgbackrest PATH] [--gb N] | crash [--rounds N] [--seed N] | gate [--runs N] | scan [--runs N] [--tree DIR]"
         ),
     }
 }

@@ -44,8 +44,13 @@ pub async fn clusters_of(opened: &Opened<'_>, repository: &Repository) -> Result
     for cluster in repository.clusters().await? {
         let backups = catalogue::backups(repository, cluster).await?;
         let newest = backups.iter().rev().find_map(|listed| listed.header.as_ref().ok());
-        if let Some(header) = newest.filter(|header| header.environment == opened.name()) {
-            found.push((header.stopped, cluster));
+        match newest {
+            Some(header) if header.environment == opened.name() => {
+                found.push((Some(header.stopped), cluster))
+            }
+            // Whose it is cannot be read any more: what is broken is told rather than passed over.
+            None if !backups.is_empty() => found.push((None, cluster)),
+            _ => {}
         }
     }
     found.sort();

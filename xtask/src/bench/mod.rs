@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod backup;
+pub mod crash;
 pub mod gate;
 pub mod peers;
 pub mod scan;

@@ -16,7 +16,7 @@ pub mod way;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use obyra_backup::adopt::{self, Adopted};
 use obyra_evidence::{Exit, Failure, Message, text};
 
@@ -51,7 +51,7 @@ pub enum Backup {
     },
     /// For restore_command: get a file of WAL out of the archive
     #[command(
-        after_help = "In postgresql.conf:\n  restore_command = 'obyra-db backup wal-fetch production %f %p'\n\nExit code 1: the archive does not have it. 200: nobody knows, and recovery must not go on."
+        after_help = "In postgresql.conf:\n  restore_command = 'obyra-db backup wal-fetch production %f %p'\n\nExit code 1: the archive does not have it. 255: nobody knows, and recovery must not go on."
     )]
     WalFetch {
         /// The environment, as the strategy names it
@@ -191,7 +191,7 @@ pub struct DrillTo {
 pub struct Verify {
     /// The environment, as the strategy names it
     pub environment: String,
-    /// How much is read, in a hundredths; each day another share
+    /// How much is read, in hundredths; each day another share
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: u8,
     /// Bring what is damaged or missing back from the second repository (copy_to)
@@ -245,7 +245,7 @@ impl Key {
 
 /// Arguments of `backup key add`.
 #[derive(Args, Debug)]
-#[group(id = "way", required = true, multiple = false, args = ["recipient", "env", "file"])]
+#[command(group(ArgGroup::new("way").required(true).args(["recipient", "env", "file"])))]
 pub struct KeyAdd {
     /// The environment, as the strategy names it
     pub environment: String,

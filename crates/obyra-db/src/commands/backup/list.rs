@@ -191,9 +191,15 @@ fn document(opened: &Opened<'_>, holdings: &Holdings) -> Value {
         .iter()
         .map(|(timeline, of)| json!({ "timeline": timeline.0, "stretches": of.stretches, "stored": of.stored }))
         .collect();
+    let unreadable: Vec<Value> = holdings
+        .unreadable
+        .iter()
+        .map(|(id, failure)| json!({ "backup": id, "why": failure.to_string() }))
+        .collect();
     json!({
         "cluster": holdings.cluster.to_string(),
         "backups": backups,
+        "unreadable": unreadable,
         "reaches": holdings.reaches(),
         "wal": wal,
         "holes": holdings.holes(),
