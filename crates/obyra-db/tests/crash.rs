@@ -5,7 +5,7 @@
 //! `OBYRA_DB_CRASH_ROUNDS` says how many rounds (20), `OBYRA_DB_CRASH_SEED` which blows fall when (any; it is
 //! printed). `cargo xtask bench crash` runs more of them. One cluster and one repository live through all rounds.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test has nothing else to do")]
 
 mod project;
 
