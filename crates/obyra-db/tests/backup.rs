@@ -54,6 +54,8 @@ impl Shop {
     async fn open(backup: &str) -> Shop {
         let cluster = for_tests().await;
         sql(&cluster.admin(), "CREATE DATABASE shop").await;
+        // The archive has what the server has on its disk.
+        sql(&cluster.admin(), "ALTER DATABASE shop SET synchronous_commit = on").await;
         let mut project = Project::empty();
         let backup = backup.replace("DIR", &project.path().display().to_string());
         let pitr = (!backup.contains("retention")).to_string();
