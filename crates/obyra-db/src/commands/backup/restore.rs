@@ -18,8 +18,12 @@ use crate::environment::{Opened, Told};
 pub async fn restore(opened: &Opened<'_>, arguments: &RestoreTo) -> Result<Exit, Failure> {
     let asked = Asked { to: &arguments.to, from: arguments.from.as_deref(), timeline: arguments.timeline };
     let way = Way::find(opened, &asked).await?;
+    // One document: the plan where nothing is done, else what was done.
+    let is_shown = arguments.dry_run || !opened.invocation.printer.json;
     if arguments.name.is_some() {
-        show(opened, &way, &way.plan.notes);
+        if is_shown {
+            show(opened, &way, &way.plan.notes);
+        }
         return part::bring_back(opened, &way, arguments).await;
     }
     let Some(into) = &arguments.into else {
@@ -55,7 +59,9 @@ pub async fn restore(opened: &Opened<'_>, arguments: &RestoreTo) -> Result<Exit,
         threads: way::threads(),
     };
     let ready = whole.look().await?;
-    show(opened, &way, &ready.notes);
+    if is_shown {
+        show(opened, &way, &ready.notes);
+    }
     if !opened.invocation.printer.json {
         show_removed(opened, &ready.place);
     }
@@ -68,7 +74,7 @@ pub async fn restore(opened: &Opened<'_>, arguments: &RestoreTo) -> Result<Exit,
     confirm(&opened.invocation.printer, arguments.consent, ask)?;
     let data = ready.place.data.clone();
     let written = into_folder(opened, &way, ready).await?;
-    tell_written(opened, &data, &written);
+    tell_written(opened, &way, &data, &written);
     Ok(Exit::Done)
 }
 
@@ -167,10 +173,10 @@ fn show_removed(opened: &Opened<'_>, place: &Place) {
 /// How many of the files that a restore removes are named.
 const REMOVED_SHOWN: usize = 20;
 
-fn tell_written(opened: &Opened<'_>, data: &Path, written: &Written) {
+fn tell_written(opened: &Opened<'_>, way: &Way, data: &Path, written: &Written) {
     let printer = opened.invocation.printer;
     if printer.json {
-        printer.json(&json!({ "folder": data, "written": written }));
+        printer.json(&json!({ "plan": way.plan, "folder": data, "written": written }));
         return;
     }
     printer.line(

@@ -5,6 +5,7 @@ use obyra_backup::copy;
 use obyra_backup::repository::Repository;
 use obyra_backup::verify::{self, Share, Verified};
 use obyra_evidence::{Exit, Failure, HumanBytes, Outcome, Severity, text};
+use serde_json::json;
 
 use super::Verify;
 use crate::environment::{Opened, Told};
@@ -35,8 +36,11 @@ pub async fn verify(opened: &Opened<'_>, arguments: &Verify) -> Result<Exit, Fai
     };
     opened.record("backup.verify", ended, told)?;
     let verified = outcome?;
-    tell(opened, &verified);
-    if arguments.repair && !verified.faults.is_empty() {
+    let repairs = arguments.repair && !verified.faults.is_empty();
+    if !(repairs && opened.invocation.printer.json) {
+        tell(opened, &verified);
+    }
+    if repairs {
         return repair(opened, &repository, &verified).await;
     }
     Ok(if is_sound(&verified) { Exit::Done } else { Exit::Findings })
@@ -59,7 +63,7 @@ async fn repair(opened: &Opened<'_>, repository: &Repository, verified: &Verifie
     let repaired = outcome?;
     let printer = opened.invocation.printer;
     if printer.json {
-        printer.json(&repaired);
+        printer.json(&json!({ "verified": verified, "repaired": repaired }));
     }
     printer.note(text::backup::REPAIRED.with("count", repaired.mended.len()).with("store", copy.url()));
     for object in &repaired.left {
