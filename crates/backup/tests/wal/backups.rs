@@ -123,13 +123,22 @@ async fn who_waits_for_the_archive_to_catch_up_waits_for_what_is_missing_further
     alone(&archive, &server).await;
     // As if the first backup had been taken long before the second: nothing in between.
     let index = archive.index(mib(1)).await.unwrap();
-    let stretch = &index.timelines()[&TimelineId::FIRST].stretches[0];
-    let mut between = SegmentName::containing(stretch.from, TimelineId::FIRST, mib(1)).next();
-    while between.end(mib(1)) < stretch.to {
-        std::fs::remove_file(vault.folder().join(archive_path(&server, between))).unwrap();
+    let stretches = &index.timelines()[&TimelineId::FIRST].stretches;
+    let (from, to) = (stretches[0].from, stretches[stretches.len() - 1].to);
+    let mut between = SegmentName::containing(from, TimelineId::FIRST, mib(1)).next();
+    while between.end(mib(1)) < to {
+        // Whole, in parts, or not brought at all.
+        let whole = vault.folder().join(archive_path(&server, between));
+        for entry in std::fs::read_dir(whole.parent().unwrap()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().starts_with(&*whole.to_string_lossy()) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
         between = between.next();
     }
-    assert_eq!(holes(&archive).await.len(), 1);
+    let found = holes(&archive).await;
+    assert_eq!(found.len(), 1, "{found:?}");
     let receiver = Receiver::start(&archive, &server.admin());
     let caught_up = |event: &ArchiveEvent| matches!(event, ArchiveEvent::CaughtUp { .. }).then_some(());
     receiver.heard("it has caught up", caught_up).await;
