@@ -121,15 +121,16 @@ async fn history(sender: &mut Walsender, switch_point: Lsn) {
     assert!(failure.mend.is_some());
 }
 
-/// The next event, answered.
+/// The next event, answered where it brought something: a server that has our answer to all it sent may go at
+/// any moment.
 async fn more(stream: &mut WalStream<'_>, position: &mut Lsn) -> WalEvent {
     let event = stream.next().await.unwrap();
     if let WalEvent::Data { start, bytes, .. } = &event {
         assert_eq!(start, position);
         *position += bytes.len() as u64;
+        let status = StandbyStatus { written: *position, flushed: *position, applied: Lsn(0) };
+        stream.report(status).await.unwrap();
     }
-    let status = StandbyStatus { written: *position, flushed: *position, applied: Lsn(0) };
-    stream.report(status).await.unwrap();
     event
 }
 
