@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use obyra_evidence::{Code, HumanDuration, Message, text};
+use jiff::{Timestamp, tz::TimeZone};
+use obyra_evidence::{Code, Message, text};
 use obyra_postgres::wal::{Lsn, SegmentName};
 use serde::Serialize;
 
@@ -127,7 +127,7 @@ pub fn decide(backups: &[Held], policy: &Policy, now: Timestamp) -> Decision {
     let whole: Vec<&Held> = backups.iter().copied().filter(|backup| backup.restorable).collect();
     let mut kept: BTreeSet<(&BackupId, Reason)> = BTreeSet::new();
 
-    let oldest = ago(now, policy.retention);
+    let oldest = policy.retention.before(now);
     kept.extend(backups.iter().filter(|backup| backup.stopped >= oldest).map(|b| (&b.id, Reason::Young)));
     kept.extend(newest(&whole, policy.keep.last).map(|backup| (&backup.id, Reason::Last)));
     for (reason, count, bucket) in calendars(policy.keep) {
@@ -155,7 +155,7 @@ fn window_base<'a>(whole: &[&'a Held], policy: &Policy, now: Timestamp) -> Optio
     if !policy.pitr.enabled {
         return None;
     }
-    let begins = ago(now, policy.pitr.window);
+    let begins = policy.pitr.window.before(now);
     let before = whole.iter().rev().find(|backup| backup.stopped <= begins);
     before.or(whole.first()).copied()
 }
@@ -169,11 +169,6 @@ fn wal_kept<'a>(staying: impl Iterator<Item = &'a Held>, base: Option<&Held>) ->
         from: since.map(|backup| (backup.timeline, backup.start)).collect(),
         ranges: staying.iter().map(|b| (b.timeline, b.start, b.stop)).collect(),
     }
-}
-
-fn ago(now: Timestamp, duration: HumanDuration) -> Timestamp {
-    let seconds = i64::try_from(duration.seconds()).unwrap_or(i64::MAX);
-    now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)
 }
 
 fn newest<'a>(whole: &'a [&'a Held], count: u32) -> impl Iterator<Item = &'a Held> {

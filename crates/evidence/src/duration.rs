@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -68,6 +69,12 @@ impl HumanDuration {
     /// The length for the standard library's clocks and time-outs.
     pub const fn to_std(self) -> Duration {
         Duration::from_secs(self.0)
+    }
+
+    /// The moment that was so long ago; the beginning of time where there was none.
+    pub fn before(self, now: Timestamp) -> Timestamp {
+        let seconds = i64::try_from(self.0).unwrap_or(i64::MAX);
+        now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)
     }
 
     /// With the unit's symbol, which is the same in every language: `30 d`, `15 min`. For the fields

@@ -37,6 +37,17 @@ pub async fn existing(opened: &Opened<'_>) -> Result<Option<Repository>, Failure
     Repository::open(store, &unlock).await.map(Some)
 }
 
+/// Opens the repository that must be there.
+pub async fn required(opened: &Opened<'_>) -> Result<Repository, Failure> {
+    existing(opened).await?.ok_or_else(|| none_yet(opened))
+}
+
+/// There is no backup, and the command that takes one.
+pub fn none_yet(opened: &Opened<'_>) -> Failure {
+    Failure::new(text::backup::NONE_YET.with("environment", opened.name()))
+        .mended_by(text::cli::RUN.with("command", format!("obyra-db backup run {}", opened.name())))
+}
+
 /// The clusters of the repository whose newest backup was taken for this environment, the newest last: after a
 /// new initdb or an upgrade there are several.
 pub async fn clusters_of(opened: &Opened<'_>, repository: &Repository) -> Result<Vec<ClusterId>, Failure> {

@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use obyra_backup::holdings::Holdings;
+use obyra_backup::repository::Repository;
 use obyra_backup::repository::layout::BackupId;
 use obyra_backup::{Method, expire};
 use obyra_continuity::{Fact, LineId};
@@ -30,7 +31,7 @@ pub async fn facts(opened: &Opened<'_>, session: &Session) -> Result<Vec<(LineId
         return Ok(LINES.map(|line| (line, Fact::NotBuilt)).to_vec());
     }
     let mut facts = match holdings(opened).await {
-        Ok(Some(holdings)) => of_holdings(opened, session, &holdings).await?,
+        Ok(Some((repository, holdings))) => of_holdings(opened, session, &repository, &holdings).await?,
         Ok(None) => none_yet(opened).await,
         Err(failure) => {
             let fact = unknown(text::cli::FACT_UNREADABLE.with("why", &failure), failure.mend.clone());
@@ -58,20 +59,19 @@ fn not_asked(opened: &Opened<'_>) -> Vec<(LineId, Fact)> {
     facts
 }
 
-/// What the repository holds of the environment's newest cluster.
-async fn holdings(opened: &Opened<'_>) -> Result<Option<Holdings>, Failure> {
+/// The repository, and what it holds of the environment's newest cluster.
+async fn holdings(opened: &Opened<'_>) -> Result<Option<(Repository, Holdings)>, Failure> {
     let Some(repository) = repository::existing(opened).await? else { return Ok(None) };
     let clusters = repository::clusters_of(opened, &repository).await?;
-    match clusters.last() {
-        Some(cluster) => Holdings::read(&repository, *cluster).await.map(Some),
-        None => Ok(None),
-    }
+    let Some(cluster) = clusters.last() else { return Ok(None) };
+    let holdings = Holdings::read(&repository, *cluster).await?;
+    Ok(Some((repository, holdings)))
 }
 
 /// The newest backup that can be restored, unless the next one is due.
 pub async fn newest(opened: &Opened<'_>) -> Result<Option<BackupId>, Failure> {
     let holdings = holdings(opened).await?;
-    let newest = holdings.as_ref().and_then(Holdings::newest);
+    let newest = holdings.as_ref().and_then(|(_, holdings)| holdings.newest());
     let in_time = newest.filter(|kept| !is_late(opened, kept.header.stopped));
     Ok(in_time.map(|kept| kept.header.id.clone()))
 }
@@ -96,11 +96,12 @@ async fn none_yet(opened: &Opened<'_>) -> Vec<(LineId, Fact)> {
 async fn of_holdings(
     opened: &Opened<'_>,
     session: &Session,
+    repository: &Repository,
     holdings: &Holdings,
 ) -> Result<Vec<(LineId, Fact)>, Failure> {
     Ok(vec![
         (LineId::Backups, backups(opened, holdings)?),
-        (LineId::Retention, retention(opened, holdings).await),
+        (LineId::Retention, retention(opened, repository, holdings).await),
         (LineId::Pitr, pitr(opened, session, holdings).await),
     ])
 }
@@ -119,11 +120,7 @@ fn backups(opened: &Opened<'_>, holdings: &Holdings) -> Result<Fact, Failure> {
     if is_late(opened, header.stopped) {
         return Ok(broken(text::backup::FACT_LATE.with("at", minute(header.stopped)), run));
     }
-    if let Some(damaged) = header.damaged.first() {
-        let what = text::backup::LIST_DAMAGED
-            .with("count", header.damaged.len())
-            .with("path", &damaged.path)
-            .with("block", damaged.block);
+    if let Some(what) = backup::damaged_told(header) {
         return Ok(broken(what, format!("obyra-db backup list {}", opened.name())));
     }
     let drill = format!("obyra-db backup drill {}", opened.name());
@@ -137,14 +134,9 @@ fn backups(opened: &Opened<'_>, holdings: &Holdings) -> Result<Fact, Failure> {
     }
 }
 
-async fn retention(opened: &Opened<'_>, holdings: &Holdings) -> Fact {
+async fn retention(opened: &Opened<'_>, repository: &Repository, holdings: &Holdings) -> Fact {
     let policy = &opened.environment.backup;
-    let repository = match repository::existing(opened).await {
-        Ok(Some(repository)) => repository,
-        Ok(None) => return Fact::NotAsked,
-        Err(failure) => return unknown(text::cli::FACT_UNREADABLE.with("why", &failure), failure.mend),
-    };
-    match expire::plan(&repository, holdings, policy, opened.now()).await {
+    match expire::plan(repository, holdings, policy, opened.now()).await {
         Ok(plan) if plan.backups.backups.is_empty() => {
             let oldest = holdings.backups.first().map(|kept| minute(kept.header.stopped)).unwrap_or_default();
             holds(
@@ -175,15 +167,14 @@ async fn pitr(opened: &Opened<'_>, session: &Session, holdings: &Holdings) -> Fa
         Err(failure) => return unknown(text::cli::FACT_UNREADABLE.with("why", &failure), failure.mend),
     };
     let behind = now.0.saturating_sub(reach.end.0);
-    let silent = opened.now().duration_since(reach.to);
-    if behind > 0 && silent > signed(pitr.lag_max) {
+    if behind > 0 && reach.to < pitr.lag_max.before(opened.now()) {
         let told = text::backup::FACT_BEHIND
             .with("size", HumanBytes(behind))
             .with("to", minute(reach.to))
             .with("max", pitr.lag_max.short());
         return broken(told, wal);
     }
-    let begins = opened.now() - signed(pitr.window);
+    let begins = pitr.window.before(opened.now());
     let first = holdings.backups.iter().map(|kept| kept.header.stopped).min();
     // A repository that is younger than the window reaches back as far as it can.
     if reach.from > begins && first.is_some_and(|first| first < reach.from) {
@@ -257,10 +248,6 @@ fn is_older(opened: &Opened<'_>, at: Timestamp, every: Every) -> bool {
         _ => SignedDuration::from_hours(24 * every.days_max() as i64) + GRACE,
     };
     opened.now().duration_since(at) > period
-}
-
-fn signed(duration: HumanDuration) -> SignedDuration {
-    SignedDuration::from_secs(i64::try_from(duration.seconds()).unwrap_or(i64::MAX))
 }
 
 fn minute(at: Timestamp) -> String {

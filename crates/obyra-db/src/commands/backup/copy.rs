@@ -11,8 +11,7 @@ use crate::repository;
 /// Copies what is new, records, tells. Ends with 2 where something could not be copied.
 pub async fn copy(opened: &Opened<'_>) -> Result<Exit, Failure> {
     let store = repository::copy_store(opened)?;
-    let none = || Failure::new(text::backup::NONE_YET.with("environment", opened.name()));
-    let repository = repository::existing(opened).await?.ok_or_else(none)?;
+    let repository = repository::required(opened).await?;
     opened.can_record()?;
     let note = Note {
         environment: opened.name().to_owned(),

@@ -1,6 +1,5 @@
 //! `backup export`: the logical copy kept outside, encrypted for people, proven by a restore.
 
-use jiff::SignedDuration;
 use obyra_backup::export::{self, Export, Recipients, Source};
 use obyra_backup::repository::store::Store;
 use obyra_evidence::{Exit, Failure, HumanBytes, Outcome, text};
@@ -60,9 +59,7 @@ async fn run(opened: &Opened<'_>, store: &Store, recipients: &Recipients) -> Res
 }
 
 async fn expire(opened: &Opened<'_>, store: &Store) -> Result<(), Failure> {
-    let retention = opened.environment.backup.export.retention;
-    let seconds = i64::try_from(retention.seconds()).unwrap_or(i64::MAX);
-    let oldest = opened.now() - SignedDuration::from_secs(seconds);
+    let oldest = opened.environment.backup.export.retention.before(opened.now());
     for gone in export::expire(store, opened.name(), oldest).await? {
         opened.invocation.printer.note(text::backup::EXPORT_EXPIRED.with("object", gone.object));
     }

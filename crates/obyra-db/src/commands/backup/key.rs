@@ -11,8 +11,7 @@ use crate::repository;
 
 /// Runs the verb.
 pub async fn key(opened: &Opened<'_>, verb: &Key) -> Result<Exit, Failure> {
-    let none = || Failure::new(text::backup::NONE_YET.with("environment", opened.name()));
-    let repository = repository::existing(opened).await?.ok_or_else(none)?;
+    let repository = repository::required(opened).await?;
     let (store, keys) = (&repository.store, &repository.keys);
     let printer = opened.invocation.printer;
     match verb {
@@ -31,7 +30,7 @@ pub async fn key(opened: &Opened<'_>, verb: &Key) -> Result<Exit, Failure> {
         }
         Key::Rotate(_) => {
             opened.can_record()?;
-            let unlock = repository::unlock(opened)?.ok_or_else(none)?;
+            let unlock = repository::unlock(opened)?.ok_or_else(|| repository::none_yet(opened))?;
             let rotation = keys.rotate(store, &unlock, opened.now()).await?;
             record(opened, "backup.key-rotate", format!("the key is {} now", rotation.keyring.current()))?;
             printer.line(

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use obyra_backup::holdings::{Holdings, Kept, Reach};
+use obyra_backup::repository::manifest::Header;
 use obyra_backup::retention::{self, Decision, Verdict};
 use obyra_evidence::{Exit, Failure, HumanBytes, Language, Message, text};
 use serde_json::{Value, json};
@@ -130,11 +131,7 @@ impl Page<'_> {
             let told = text::backup::LIST_WAL_MISSING.with("from", hole.from).with("to", hole.to);
             let _ = writeln!(out, "      {}", self.say(told));
         }
-        if let Some(damaged) = header.damaged.first() {
-            let told = text::backup::LIST_DAMAGED
-                .with("count", header.damaged.len())
-                .with("path", &damaged.path)
-                .with("block", damaged.block);
+        if let Some(told) = damaged_told(header) {
             let _ = writeln!(out, "      {}", self.say(told));
         }
     }
@@ -149,6 +146,13 @@ impl Page<'_> {
                 .with("wal", HumanBytes(wal)),
         )
     }
+}
+
+/// The damaged pages of a cluster in words, if a backup found any.
+pub fn damaged_told(header: &Header) -> Option<Message> {
+    let first = header.damaged.first()?;
+    let told = text::backup::LIST_DAMAGED.with("count", header.damaged.len());
+    Some(told.with("path", &first.path).with("block", first.block))
 }
 
 /// A span of time in words.

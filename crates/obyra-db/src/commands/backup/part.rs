@@ -16,6 +16,7 @@ pub async fn bring_back(opened: &Opened<'_>, way: &Way, arguments: &RestoreTo) -
     let database = arguments.database.as_deref().unwrap_or(&opened.environment.database);
     let (major, superuser) = way::origin(&way.repository, way.cluster).await?;
     let installation = way::installation(opened, major).await?;
+    let manifest = way.manifest().await?;
     let bring = BringBack {
         stage: Stage {
             repository: &way.repository,
@@ -27,7 +28,7 @@ pub async fn bring_back(opened: &Opened<'_>, way: &Way, arguments: &RestoreTo) -
             databases: None,
         },
         plan: &way.plan,
-        manifest: &way.manifest,
+        manifest: &manifest,
         database,
         part: &part,
         target: &target,

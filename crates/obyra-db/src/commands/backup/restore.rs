@@ -128,7 +128,8 @@ pub async fn in_place(opened: &Opened<'_>, way: &Way, consent: Consent) -> Resul
         threads: way::threads(),
     };
     let progress = opened.invocation.progress();
-    let instance = stage.raise(&way.plan, &way.manifest, Action::Promote, &progress).await?;
+    let manifest = way.manifest().await?;
+    let instance = stage.raise(&way.plan, &manifest, Action::Promote, &progress).await?;
     let timed = instance.timed;
     let recovered = instance.restored.stop().await?;
     let before =

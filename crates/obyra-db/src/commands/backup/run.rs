@@ -12,7 +12,7 @@ use obyra_postgres::{Conninfo, Session, sql_failure};
 use obyra_strategy::Reach;
 use serde_json::json;
 
-use super::{Run, expire};
+use super::{Run, damaged_told, expire};
 use crate::environment::{Opened, Told};
 use crate::repository;
 
@@ -146,12 +146,7 @@ fn tell(opened: &Opened<'_>, taken: &Taken) {
             .with("stored", HumanBytes(header.totals.stored))
             .with("seconds", format!("{seconds:.1}")),
     );
-    if let Some(damaged) = header.damaged.first() {
-        printer.note(
-            text::backup::LIST_DAMAGED
-                .with("count", header.damaged.len())
-                .with("path", &damaged.path)
-                .with("block", damaged.block),
-        );
+    if let Some(damaged) = damaged_told(header) {
+        printer.note(damaged);
     }
 }

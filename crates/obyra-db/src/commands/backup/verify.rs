@@ -1,6 +1,5 @@
 //! `backup verify`: reads the repository again, and proves that it brings back every instant that it promises.
 
-use jiff::SignedDuration;
 use obyra_backup::copy;
 use obyra_backup::repository::Repository;
 use obyra_backup::verify::{self, Share, Verified};
@@ -16,8 +15,7 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// Verifies, records, tells. Ends with 2 where something is wrong.
 pub async fn verify(opened: &Opened<'_>, arguments: &Verify) -> Result<Exit, Failure> {
-    let none = || Failure::new(text::backup::NONE_YET.with("environment", opened.name()));
-    let repository = repository::existing(opened).await?.ok_or_else(none)?;
+    let repository = repository::required(opened).await?;
     opened.can_record()?;
     let share = Share {
         percent: arguments.percent,
@@ -25,8 +23,7 @@ pub async fn verify(opened: &Opened<'_>, arguments: &Verify) -> Result<Exit, Fai
         after: None,
     };
     let pitr = &opened.environment.backup.pitr;
-    let seconds = i64::try_from(pitr.window.seconds()).unwrap_or(i64::MAX);
-    let window = pitr.enabled.then(|| opened.now() - SignedDuration::from_secs(seconds));
+    let window = pitr.enabled.then(|| pitr.window.before(opened.now()));
     let outcome = verify::contents(&repository, &share, window, &opened.invocation.progress()).await;
     let expected = "every object is what was written, and leads back to every instant of the window";
     let (ended, told) = match &outcome {

@@ -153,9 +153,7 @@ async fn fetch_file(
 ) -> Result<Fetched, Failure> {
     let strategy = invocation.strategy()?;
     let opened = Opened::new(invocation, &strategy, environment)?;
-    let Some(repository) = repository::existing(&opened).await? else {
-        return Err(Failure::new(text::backup::NONE_YET.with("environment", environment)));
-    };
+    let repository = repository::required(&opened).await?;
     let archive = Archive::new(&repository, cluster_beside(path)?);
     obyra_backup::wal::fetch(&archive, name, path).await
 }

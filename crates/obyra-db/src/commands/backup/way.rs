@@ -38,8 +38,6 @@ pub struct Way {
     pub plan: Plan,
     /// The archive that it was planned with.
     pub coverage: Coverage,
-    /// The backup's files.
-    pub manifest: Arc<Manifest>,
 }
 
 impl Way {
@@ -48,8 +46,12 @@ impl Way {
         let (repository, cluster) = newest_cluster(opened).await?;
         let holdings = Holdings::read(&repository, cluster).await?;
         let (plan, coverage) = plan(opened, &repository, &holdings, asked).await?;
-        let manifest = Arc::new(Manifest::read(&repository, cluster, &plan.backup.id).await?);
-        Ok(Way { repository, cluster, plan, coverage, manifest })
+        Ok(Way { repository, cluster, plan, coverage })
+    }
+
+    /// The files of the plan's backup. As many as the cluster has: read by who restores them.
+    pub async fn manifest(&self) -> Result<Arc<Manifest>, Failure> {
+        Manifest::read(&self.repository, self.cluster, &self.plan.backup.id).await.map(Arc::new)
     }
 
     /// The plan in sentences, without its notes.
@@ -83,12 +85,9 @@ impl Way {
 
 /// The repository, and in it the cluster that the environment is now.
 pub async fn newest_cluster(opened: &Opened<'_>) -> Result<(Repository, ClusterId), Failure> {
-    let none = || {
-        Failure::new(text::backup::NONE_YET.with("environment", opened.name()))
-            .mended_by(text::cli::RUN.with("command", format!("obyra-db backup run {}", opened.name())))
-    };
-    let repository = repository::existing(opened).await?.ok_or_else(none)?;
-    let cluster = repository::clusters_of(opened, &repository).await?.pop().ok_or_else(none)?;
+    let repository = repository::required(opened).await?;
+    let newest = repository::clusters_of(opened, &repository).await?.pop();
+    let cluster = newest.ok_or_else(|| repository::none_yet(opened))?;
     Ok((repository, cluster))
 }
 
