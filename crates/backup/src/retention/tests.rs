@@ -1,3 +1,4 @@
+use jiff::SignedDuration;
 use obyra_evidence::HumanDuration;
 use obyra_postgres::wal::TimelineId;
 
@@ -156,7 +157,7 @@ fn expiring_is_idempotent_and_never_breaks_the_window() {
                 let again = decide(&stay, &policy, now);
                 assert!(again.verdicts.iter().all(|verdict| !verdict.expires()), "{policy:?}");
                 if let Some(window) = window {
-                    let begins = ago(now, HumanDuration::from_days(window));
+                    let begins = HumanDuration::from_days(window).before(now);
                     let reachable = stay.iter().any(|backup| backup.stopped <= begins);
                     assert!(reachable || backups[0].stopped > begins, "{policy:?}");
                 }
