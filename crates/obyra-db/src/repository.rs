@@ -1,10 +1,9 @@
 //! The backup repository of an environment: where it is, what opens it, which clusters of it are meant.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
 use std::num::NonZeroU64;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use obyra_backup::ServerSideEncryption;
 use obyra_backup::repository::Repository;
@@ -14,6 +13,7 @@ use obyra_backup::repository::layout::{ClusterId, REPOSITORY};
 use obyra_backup::repository::store::{Options, ServerSide, Store, Variables};
 use obyra_evidence::{Failure, text};
 use secrecy::{ExposeSecret as _, SecretString};
+use tempfile::NamedTempFile;
 
 use crate::environment::Opened;
 
@@ -119,7 +119,7 @@ pub fn unlock(opened: &Opened<'_>) -> Result<Option<Unlock>, Failure> {
     let file = key_file(opened);
     match std::fs::read_to_string(&file) {
         Ok(secret) => Ok(Some(Unlock::read(SecretString::from(secret)))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && key.file.is_none() => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound && key.file.is_none() => Ok(None),
         Err(error) => Err(Failure::new(text::backup::KEY_FILE.with("file", file.display())).because(error)),
     }
 }
@@ -141,28 +141,40 @@ pub fn key_file(opened: &Opened<'_>) -> PathBuf {
     }
 }
 
-/// Makes the key of the state folder. Never beside a repository that exists: its key was another.
+/// Makes the key of the state folder. Never beside a repository that exists: its key was another. Where two
+/// programs begin at once, both take the key of the one that was first.
 async fn generate(opened: &Opened<'_>, store: &Store) -> Result<Unlock, Failure> {
+    let there = || unlock(opened)?.ok_or_else(|| no_key(opened, store));
     if store.get(REPOSITORY).await?.is_some() {
-        return Err(no_key(opened, store));
+        return there();
     }
     let file = key_file(opened);
     // The state folder is made with its ledger.
     opened.can_record()?;
     let unlock = Unlock::generate();
     let Unlock::Identity(identity) = &unlock else { return Ok(unlock) };
-    let written =
-        OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).and_then(|mut out| {
-            writeln!(
-                out,
-                "# opens the backups of obyra-db; without it nothing can be restored: keep a copy elsewhere"
-            )?;
-            writeln!(out, "{}", identity.expose_secret())?;
-            out.sync_all()
-        });
-    written.map_err(|e| Failure::new(text::backup::KEY_FILE.with("file", file.display())).because(e))?;
-    opened.invocation.printer.note(text::backup::KEY_MADE.with("file", file.display()));
+    match write_key(&file, identity) {
+        Ok(()) => opened.invocation.printer.note(text::backup::KEY_MADE.with("file", file.display())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return there(),
+        Err(error) => {
+            return Err(Failure::new(text::backup::KEY_FILE.with("file", file.display())).because(error));
+        }
+    }
     Ok(unlock)
+}
+
+/// All of it or nothing, never over another.
+fn write_key(file: &Path, identity: &SecretString) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let mut whole = NamedTempFile::new_in(folder)?;
+    writeln!(
+        whole,
+        "# opens the backups of obyra-db; without it nothing can be restored: keep a copy elsewhere"
+    )?;
+    writeln!(whole, "{}", identity.expose_secret())?;
+    whole.as_file().sync_all()?;
+    whole.persist_noclobber(file)?;
+    File::open(folder)?.sync_all()
 }
 
 fn no_key(opened: &Opened<'_>, store: &Store) -> Failure {

@@ -207,14 +207,8 @@ impl Site {
         let drill =
             format!("{strategy}[backup.drill]\nqueries = [{{ sql = \"{query}\", expect = '{rows}' }}]\n");
         self.project.write("drill.toml", &drill);
-        let (_, drilled) = self.json("drill.toml", "drill");
-        for check in drilled["checks"].as_array().unwrap() {
-            if check["outcome"] == "failed" {
-                // What a load without pauses was at an instant is told, not judged: each row is asked for by name.
-                assert_eq!(check["name"], "backup.drill-figures", "{drilled:#}");
-                eprintln!("the figures of {} differ: {}", drilled["backup"], check["detail"]);
-            }
-        }
+        let (code, drilled) = self.json("drill.toml", "drill");
+        assert_eq!(code, 0, "{drilled:#}");
         assert!(drilled.to_string().contains(&rows), "the query ran: {drilled:#}");
     }
 
