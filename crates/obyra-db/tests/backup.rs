@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use obyra_postgres::cluster::{TemporaryCluster, for_tests, owner_of_files};
 use obyra_postgres::secrecy::{ExposeSecret as _, SecretString};
@@ -174,6 +175,20 @@ async fn from_the_first_backup_to_a_checklist_that_believes_it() {
         assert_eq!(status, "passed", "{line}");
     }
     shop.project.run(&["evidence", "verify"]).ends(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_programs_make_one_repository() {
+    let shop = Shop::open("").await;
+    // Each finds neither key nor repository.
+    let verbs = ["run", "wal --until-caught-up", "run", "run"];
+    thread::scope(|all| {
+        for verb in verbs {
+            all.spawn(|| shop.backup(verb).ends(0));
+        }
+    });
+    assert_eq!(shop.backups().len(), 3);
+    shop.backup("verify").ends(0).says("0 findings");
 }
 
 #[tokio::test(flavor = "multi_thread")]
