@@ -14,7 +14,7 @@ use crate::repository::catalogue;
 use crate::repository::claims::{self, Claimed};
 use crate::repository::layout::{BackupId, ClusterId};
 use crate::repository::manifest::Header;
-use crate::retention;
+use crate::retention::{self, WalKept};
 use crate::wal::{Archive, Hole, Index};
 
 /// What a repository holds of one cluster.
@@ -114,9 +114,11 @@ impl Holdings {
         })
     }
 
-    /// The holes of the archive.
-    pub fn holes(&self) -> Vec<Hole> {
-        self.wal.timelines().keys().flat_map(|timeline| self.wal.holes(*timeline)).collect()
+    /// The holes of the archive where WAL should be. What the retention let go between two older backups is
+    /// none.
+    pub fn holes(&self, wanted: &WalKept) -> Vec<Hole> {
+        let all = self.wal.timelines().keys().flat_map(|timeline| self.wal.holes(*timeline));
+        all.filter(|hole| wanted.misses(hole, self.wal.size())).collect()
     }
 }
 

@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 use obyra_evidence::{Code, Message, text};
-use obyra_postgres::wal::{Lsn, SegmentName};
+use obyra_postgres::wal::{Lsn, SegmentName, WalSegmentSize};
 use serde::Serialize;
 
 use crate::policy::{Keep, Policy};
 use crate::repository::layout::BackupId;
+use crate::wal::Hole;
 
 /// A backup, as far as its retention is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,13 @@ impl WalKept {
         let inside =
             |(on, start, stop): &(u32, Lsn, Lsn)| timeline == *on && ends > start.0 && begins <= stop.0;
         self.from.iter().any(after) || self.ranges.iter().any(inside)
+    }
+
+    /// Whether any of what is missing must be there.
+    pub fn misses(&self, hole: &Hole, size: WalSegmentSize) -> bool {
+        let numbers = hole.from.0 / size.bytes()..hole.to.0.div_ceil(size.bytes());
+        let mut segments = numbers.map(|number| SegmentName { timeline: hole.timeline, number });
+        segments.any(|segment| self.keeps(&segment, size.bytes()))
     }
 }
 

@@ -165,3 +165,20 @@ fn expiring_is_idempotent_and_never_breaks_the_window() {
         }
     }
 }
+
+#[test]
+fn what_was_let_go_is_no_hole() {
+    let backups = daily("2026-11-01", 20);
+    let wal = decide(&backups, &policy(30, Keep::default(), Some(7)), at("2026-11-20T04:00:00Z")).wal;
+    let size = WalSegmentSize::DEFAULT;
+    let misses = |from: Lsn, to: Lsn| wal.misses(&Hole { timeline: TimelineId(1), from, to }, size);
+    // The window begins with the backup of the 13th, in segment 130.
+    let (base, older) = (&backups[12], &backups[4]);
+    assert!(!misses(Lsn(51 * MIB16), Lsn(60 * MIB16)));
+    assert!(!misses(Lsn(121 * MIB16), Lsn(130 * MIB16)));
+    assert!(misses(Lsn(121 * MIB16), Lsn(131 * MIB16)));
+    assert!(misses(base.stop, Lsn(132 * MIB16)));
+    assert!(misses(Lsn(150 * MIB16 + 5), Lsn(150 * MIB16 + 6)));
+    // What an older backup needs for itself.
+    assert!(misses(older.start, older.stop));
+}

@@ -78,9 +78,7 @@ impl Page<'_> {
                 if claim.is_alive() { text::backup::LIST_RUNNING } else { text::backup::LIST_INTERRUPTED };
             let _ = writeln!(out, "  … {}  {}", claim.backup, self.say(told));
         }
-        // Without a window nobody keeps the WAL between two backups.
-        let holes = if policy.pitr.enabled { self.holdings.holes() } else { Vec::new() };
-        for hole in holes {
+        for hole in self.holdings.holes(&decision.wal) {
             let told = text::backup::LIST_HOLE
                 .with("timeline", hole.timeline)
                 .with("from", hole.from)
@@ -206,6 +204,6 @@ fn document(opened: &Opened<'_>, holdings: &Holdings) -> Value {
         "unreadable": unreadable,
         "reaches": holdings.reaches(),
         "wal": wal,
-        "holes": holdings.holes(),
+        "holes": holdings.holes(&decision.wal),
     })
 }
