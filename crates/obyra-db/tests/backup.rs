@@ -181,10 +181,9 @@ async fn from_the_first_backup_to_a_checklist_that_believes_it() {
 async fn several_programs_make_one_repository() {
     let shop = Shop::open("").await;
     // Each finds neither key nor repository.
-    let verbs = ["run", "wal --until-caught-up", "run", "run"];
     thread::scope(|all| {
-        for verb in verbs {
-            all.spawn(|| shop.backup(verb).ends(0));
+        for _ in 0..3 {
+            all.spawn(|| shop.backup("run").ends(0));
         }
     });
     assert_eq!(shop.backups().len(), 3);

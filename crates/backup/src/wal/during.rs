@@ -29,8 +29,9 @@ use crate::Result;
 /// does has something to do at once.
 const SEE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long whoever delivers may make no progress before it is done here.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long whoever delivers may make no progress, once the backup has ended, before it is done here. What both
+/// deliver is the same.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two looks at the archive.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
