@@ -117,6 +117,8 @@ pub struct Request {
 /// A backup that was taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
+    /// The cluster.
+    pub cluster: ClusterId,
     /// What it is.
     pub header: Header,
     /// Bytes that the manifest took in the store, besides `header.totals.stored`.

@@ -155,6 +155,22 @@ impl<'a> Opened<'a> {
         })
     }
 
+    /// Records how something went, and hands that on: what `told` says of it, or that it failed.
+    pub fn recorded<T>(
+        &self,
+        subject: &str,
+        expected: &str,
+        went: Result<T, Failure>,
+        told: impl FnOnce(&T) -> (Outcome, Told),
+    ) -> Result<T, Failure> {
+        let (outcome, told) = match &went {
+            Ok(done) => told(done),
+            Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
+        };
+        self.record(subject, outcome, told)?;
+        went
+    }
+
     /// The newest record of a subject in this environment.
     pub fn latest(&self, subject: &str) -> Result<Option<Record>, Failure> {
         if !ledger_file(self.strategy).exists() {

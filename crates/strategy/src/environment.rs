@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use obyra_access::Provider;
+use obyra_backup::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -266,6 +267,15 @@ impl Environment {
     /// which is not the same as being wanted.
     pub fn declares(&self, section: &str) -> bool {
         self.declared.contains(section)
+    }
+
+    /// Whether its backups are the provider's snapshots, and not those of a repository.
+    pub fn backs_up_by_snapshots(&self) -> bool {
+        match self.backup.method {
+            Method::ProviderSnapshots => true,
+            Method::Auto => self.runs_on.is_managed(),
+            Method::Repository => false,
+        }
     }
 }
 

@@ -53,7 +53,14 @@ impl Outcome<'_> {
         }
         let lost_maps = prepared.parents.lost();
         let committed = prepared.claim.commit(manifest, &header).await?;
-        Ok(Taken { header, manifest_bytes: committed.bytes, wal, resumed: prepared.resumed, lost_maps })
+        Ok(Taken {
+            cluster: shared.cluster,
+            header,
+            manifest_bytes: committed.bytes,
+            wal,
+            resumed: prepared.resumed,
+            lost_maps,
+        })
     }
 
     fn header(self, counted: &mut Counted, shared: &Shared, prepared: &Prepared) -> Header {

@@ -2,10 +2,10 @@
 //! exports the ledger proves.
 
 use jiff::{SignedDuration, Timestamp};
+use obyra_backup::expire;
 use obyra_backup::holdings::Holdings;
 use obyra_backup::repository::Repository;
 use obyra_backup::repository::layout::BackupId;
-use obyra_backup::{Method, expire};
 use obyra_continuity::{Fact, LineId};
 use obyra_evidence::{Every, Failure, HumanBytes, HumanDuration, Outcome, text};
 use obyra_postgres::wal::Lsn;
@@ -25,9 +25,7 @@ pub async fn facts(opened: &Opened<'_>, session: &Session) -> Result<Vec<(LineId
     if !opened.environment.declares("backup") || !policy.enabled {
         return Ok(not_asked(opened));
     }
-    let provider = policy.method == Method::ProviderSnapshots
-        || (policy.method == Method::Auto && opened.environment.runs_on.is_managed());
-    if provider {
+    if opened.environment.backs_up_by_snapshots() {
         return Ok(LINES.map(|line| (line, Fact::NotBuilt)).to_vec());
     }
     let mut facts = match holdings(opened).await {

@@ -25,13 +25,10 @@ pub async fn copy(opened: &Opened<'_>) -> Result<Exit, Failure> {
     };
     let outcome = copy::run(&repository, &store, note, &opened.invocation.progress()).await;
     let expected = "the second repository holds all that the first does";
-    let (ended, told) = match &outcome {
-        Ok(copied) if copied.is_whole() => (Outcome::Changed, told(copied, expected)),
-        Ok(copied) => (Outcome::Failed, told(copied, expected)),
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.copy", ended, told)?;
-    let copied = outcome?;
+    let copied = opened.recorded("backup.copy", expected, outcome, |copied| {
+        let ended = if copied.is_whole() { Outcome::Changed } else { Outcome::Failed };
+        (ended, told(copied, expected))
+    })?;
     let printer = opened.invocation.printer;
     if printer.json {
         printer.json(&copied);

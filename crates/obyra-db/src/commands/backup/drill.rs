@@ -39,13 +39,10 @@ pub async fn drill_opened(opened: &Opened<'_>, arguments: &DrillTo) -> Result<Ju
     opened.can_record()?;
     let outcome = run(opened, &target, arguments).await;
     let expected = "the backup is restored in isolation, whole, within the objectives";
-    let (ended, told) = match &outcome {
-        Ok(judged) if judged.passed() => (Outcome::Passed, told(judged, expected)),
-        Ok(judged) => (Outcome::Failed, told(judged, expected)),
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.drill", ended, told)?;
-    outcome
+    opened.recorded("backup.drill", expected, outcome, |judged| {
+        let ended = if judged.passed() { Outcome::Passed } else { Outcome::Failed };
+        (ended, told(judged, expected))
+    })
 }
 
 async fn run(opened: &Opened<'_>, target: &Target, arguments: &DrillTo) -> Result<Judged, Failure> {

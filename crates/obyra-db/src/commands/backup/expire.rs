@@ -54,20 +54,15 @@ async fn remove(
     let progress = opened.invocation.progress();
     let outcome = expire::apply(repository, plan, holdings, &progress).await;
     let expected = "what the retention lets go is removed";
-    let (ended, told) = match &outcome {
-        Ok(expired) => {
-            let names: Vec<&str> = expired.backups.backups.iter().map(|id| id.as_str()).collect();
-            let told = Told::new(expected, format!("removed {}", names.join(", ")))
-                .figure("backups", names.len() as f64)
-                .figure("packs", expired.backups.packs as f64)
-                .figure("bytes", (expired.backups.bytes + expired.wal_bytes) as f64)
-                .figure("wal_objects", expired.wal as f64);
-            (Outcome::Changed, told)
-        }
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.expire", ended, told)?;
-    let expired = outcome?;
+    let expired = opened.recorded("backup.expire", expected, outcome, |expired| {
+        let names: Vec<&str> = expired.backups.backups.iter().map(|id| id.as_str()).collect();
+        let told = Told::new(expected, format!("removed {}", names.join(", ")))
+            .figure("backups", names.len() as f64)
+            .figure("packs", expired.backups.packs as f64)
+            .figure("bytes", (expired.backups.bytes + expired.wal_bytes) as f64)
+            .figure("wal_objects", expired.wal as f64);
+        (Outcome::Changed, told)
+    })?;
     let printer = opened.invocation.printer;
     for held in &expired.backups.held {
         printer.note(text::backup::EXPIRE_HELD.with("backup", &held.backup).with("by", &held.by));

@@ -15,20 +15,15 @@ pub async fn export(opened: &Opened<'_>) -> Result<Exit, Failure> {
     opened.can_record()?;
     let outcome = run(opened, &store, &recipients).await;
     let expected = "a logical export, restored and equal to its source";
-    let (ended, told) = match &outcome {
-        Ok(export) => {
-            let told = Told::new(expected, format!("{} rows of {} tables", export.rows, export.tables))
-                .figure("bytes", export.bytes as f64)
-                .figure("rows", export.rows as f64)
-                .figure("tables", export.tables as f64)
-                .fact("object", &export.object)
-                .fact("blake3", &export.blake3);
-            (Outcome::Passed, told)
-        }
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.export", ended, told)?;
-    let export = outcome?;
+    let export = opened.recorded("backup.export", expected, outcome, |export| {
+        let told = Told::new(expected, format!("{} rows of {} tables", export.rows, export.tables))
+            .figure("bytes", export.bytes as f64)
+            .figure("rows", export.rows as f64)
+            .figure("tables", export.tables as f64)
+            .fact("object", &export.object)
+            .fact("blake3", &export.blake3);
+        (Outcome::Passed, told)
+    })?;
     let printer = opened.invocation.printer;
     if printer.json {
         printer.json(&export);

@@ -44,22 +44,17 @@ pub async fn bring_back(opened: &Opened<'_>, way: &Way, arguments: &RestoreTo) -
     opened.can_record()?;
     let outcome = bring.run(&opened.invocation.progress()).await;
     let expected = format!("a part of {database} as it was at {}", way.plan.target);
-    let (ended, told) = match &outcome {
-        Ok(brought) => {
-            let names: Vec<&str> = brought.tables.iter().map(|table| table.table.as_str()).collect();
-            let rows: u64 = brought.tables.iter().map(|table| table.rows).sum();
-            let told = Told::new(expected, format!("brought back {}", names.join(", ")))
-                .figure("rows", rows as f64)
-                .figure("bytes", brought.bytes as f64)
-                .figure("restore_seconds", brought.restoring.as_secs_f64())
-                .figure("copy_seconds", brought.copying.as_secs_f64())
-                .fact("backup", &way.plan.backup.id);
-            (Outcome::Changed, told)
-        }
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.bring-back", ended, told)?;
-    let brought = outcome?;
+    let brought = opened.recorded("backup.bring-back", &expected, outcome, |brought| {
+        let names: Vec<&str> = brought.tables.iter().map(|table| table.table.as_str()).collect();
+        let rows: u64 = brought.tables.iter().map(|table| table.rows).sum();
+        let told = Told::new(&expected, format!("brought back {}", names.join(", ")))
+            .figure("rows", rows as f64)
+            .figure("bytes", brought.bytes as f64)
+            .figure("restore_seconds", brought.restoring.as_secs_f64())
+            .figure("copy_seconds", brought.copying.as_secs_f64())
+            .fact("backup", &way.plan.backup.id);
+        (Outcome::Changed, told)
+    })?;
     if printer.json {
         printer.json(&brought);
         return Ok(Exit::Done);

@@ -1,11 +1,10 @@
 //! `backup run`: takes a backup, with the WAL that it needs, and lets go of what the retention does not keep.
 
+use obyra_backup::Source;
 use obyra_backup::drill::{self, Budget};
 use obyra_backup::holdings::Holdings;
 use obyra_backup::repository::Repository;
-use obyra_backup::repository::layout::ClusterId;
 use obyra_backup::take::{self, From, Options, Request, Taken};
-use obyra_backup::{Method, Source};
 use obyra_evidence::{Exit, Failure, HumanBytes, Outcome, text};
 use obyra_postgres::replication::Checkpoint;
 use obyra_postgres::{Conninfo, Session, sql_failure};
@@ -32,9 +31,7 @@ pub async fn run(opened: &Opened<'_>, arguments: &Run) -> Result<Exit, Failure> 
 
 /// Takes a backup within longer work, records it, and expires what the retention lets go.
 pub async fn take_opened(opened: &Opened<'_>, full: bool) -> Result<Taken, Failure> {
-    if opened.environment.backup.method == Method::ProviderSnapshots
-        || opened.environment.runs_on.is_managed()
-    {
+    if opened.environment.backs_up_by_snapshots() {
         return Err(Failure::refused(text::backup::PROVIDER.with("environment", opened.name()))
             .mended_by(text::backup::PROVIDER_MEND));
     }
@@ -42,28 +39,22 @@ pub async fn take_opened(opened: &Opened<'_>, full: bool) -> Result<Taken, Failu
     let repository = repository::open_or_create(opened).await?;
     let outcome = take_into(opened, &repository, full).await;
     let expected = "a backup that can be restored, every page verified";
-    let (ended, told) = match &outcome {
-        Ok(taken) => (Outcome::Changed, told(taken, expected)),
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.run", ended, told)?;
-    let taken = outcome?;
+    let taken = opened
+        .recorded("backup.run", expected, outcome, |taken| (Outcome::Changed, told(taken, expected)))?;
     tell(opened, &taken);
-    if let Some(cluster) = repository::clusters_of(opened, &repository).await?.pop() {
-        record_figures(opened, &repository, cluster, &taken).await;
-        let holdings = Holdings::read(&repository, cluster).await?;
-        expire::expire_after_backup(opened, &repository, &holdings).await?;
-    }
+    record_figures(opened, &repository, &taken).await;
+    let holdings = Holdings::read(&repository, taken.cluster).await?;
+    expire::expire_after_backup(opened, &repository, &holdings).await?;
     Ok(taken)
 }
 
 /// What a drill compares with. The backup stands without it, and the drill then says so.
-async fn record_figures(opened: &Opened<'_>, repository: &Repository, cluster: ClusterId, taken: &Taken) {
+async fn record_figures(opened: &Opened<'_>, repository: &Repository, taken: &Taken) {
     let progress = opened.invocation.progress();
     let recorded = async {
         let admin = opened.admin().await?;
         let figures = drill::record(&admin, &taken.header, &Budget::default(), &progress).await?;
-        drill::store(repository, cluster, &figures).await
+        drill::store(repository, taken.cluster, &figures).await
     };
     if let Err(failure) = recorded.await {
         opened.invocation.printer.note(text::backup::FIGURES_NOT_RECORDED.with("why", &failure));

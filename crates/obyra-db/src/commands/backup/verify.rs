@@ -26,13 +26,10 @@ pub async fn verify(opened: &Opened<'_>, arguments: &Verify) -> Result<Exit, Fai
     let window = pitr.enabled.then(|| pitr.window.before(opened.now()));
     let outcome = verify::contents(&repository, &share, window, &opened.invocation.progress()).await;
     let expected = "every object is what was written, and leads back to every instant of the window";
-    let (ended, told) = match &outcome {
-        Ok(verified) if is_sound(verified) => (Outcome::Passed, told(verified, expected)),
-        Ok(verified) => (Outcome::Failed, told(verified, expected)),
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.verify", ended, told)?;
-    let verified = outcome?;
+    let verified = opened.recorded("backup.verify", expected, outcome, |verified| {
+        let ended = if is_sound(verified) { Outcome::Passed } else { Outcome::Failed };
+        (ended, told(verified, expected))
+    })?;
     let repairs = arguments.repair && !verified.faults.is_empty();
     if !(repairs && opened.invocation.printer.json) {
         tell(opened, &verified);
@@ -48,16 +45,11 @@ async fn repair(opened: &Opened<'_>, repository: &Repository, verified: &Verifie
     let copy = repository::copy_store(opened)?;
     let outcome = copy::repair(repository, &copy, verified, &opened.invocation.progress()).await;
     let expected = "what was damaged is as it was written again";
-    let (ended, told) = match &outcome {
-        Ok(repaired) => {
-            let observed = format!("mended {}; left {}", repaired.mended.len(), repaired.left.join(", "));
-            let ended = if repaired.left.is_empty() { Outcome::Changed } else { Outcome::Failed };
-            (ended, Told::new(expected, observed).figure("mended", repaired.mended.len() as f64))
-        }
-        Err(failure) => (Outcome::Failed, Told::new(expected, failure)),
-    };
-    opened.record("backup.repair", ended, told)?;
-    let repaired = outcome?;
+    let repaired = opened.recorded("backup.repair", expected, outcome, |repaired| {
+        let observed = format!("mended {}; left {}", repaired.mended.len(), repaired.left.join(", "));
+        let ended = if repaired.left.is_empty() { Outcome::Changed } else { Outcome::Failed };
+        (ended, Told::new(expected, observed).figure("mended", repaired.mended.len() as f64))
+    })?;
     let printer = opened.invocation.printer;
     if printer.json {
         printer.json(&json!({ "verified": verified, "repaired": repaired }));
