@@ -6,7 +6,7 @@
 pub mod catalogue;
 pub mod claims;
 pub mod frames;
-mod hex;
+pub(crate) mod hex;
 pub mod keys;
 pub mod layout;
 pub mod manifest;

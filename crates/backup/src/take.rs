@@ -169,6 +169,7 @@ async fn files_and_wal<'a>(
         backup: prepared.claim.backup(),
         shape: server.shape,
         parents: &prepared.parents,
+        parent: prepared.parent.as_ref(),
         refreshable: prepared.refreshable(&request.options.repacking),
         options: &request.options,
         now: request.now,

@@ -76,6 +76,10 @@ pub struct Header {
     /// What the server itself complained of while it sent the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_complaint: Option<String>,
+    /// Where the server sent only the blocks that changed since the parent, by its own summaries of the WAL.
+    /// The maps are complete all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_only: Option<ChangedOnly>,
     /// Sizes.
     pub totals: Totals,
 }
@@ -83,6 +87,15 @@ pub struct Header {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// What a backup rests on of which only changed blocks were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedOnly {
+    /// Bytes that the server sent.
+    pub received: u64,
+    /// When the last backup before it began for which every page was read.
+    pub all_read: Timestamp,
 }
 
 /// Where the files came from.
@@ -247,6 +260,7 @@ pub(super) fn sample_header(id: &BackupId) -> Header {
         damaged: Vec::new(),
         damaged_more: 0,
         server_complaint: None,
+        changed_only: None,
         totals: Totals::default(),
     }
 }

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::census::FileId;
 use super::parents::Parents;
-use super::pipeline::{Batch, Entrance, Part, Shared, stopped};
+use super::pipeline::{Batch, Changed, Entrance, Part, Shared, stopped};
 use crate::Result;
-use crate::repository::layout::EXTENT_BYTES;
+use crate::repository::layout::{BLOCK, EXTENT_BYTES};
 use crate::repository::manifest::Directory;
 
 /// Small extents that go together.
@@ -115,7 +115,41 @@ impl<'a> Intake<'a> {
             length,
             first_page: self.shared.first_page(&file.path, extent),
             parent: self.parents.piece(&file.path, extent).await,
+            changed: None,
         });
+        Ok(())
+    }
+
+    /// An extent is complete of which only some blocks came: these are in the buffer, and the others are as the
+    /// last complete backup has them.
+    pub(super) async fn changed(&mut self, file: &Incoming, extent: u32, changed: Changed) -> Result<()> {
+        let length = Self::length(file, extent);
+        let parent = self.parents.of_complete(&file.path, extent).await?;
+        if let Some(known) = &parent
+            && changed.sent.is_empty()
+            && known.piece.identities.len() == length / BLOCK
+            && changed.kept as usize >= length / BLOCK
+        {
+            self.shared.census.lock().unchanged((file.id, extent), known);
+            self.progress.advance(length as u64);
+            return Ok(());
+        }
+        let part = Part {
+            file: file.id,
+            path: file.path.clone(),
+            extent,
+            length,
+            first_page: self.shared.first_page(&file.path, extent),
+            parent,
+            changed: Some(changed),
+        };
+        if self.batch.parts.len() >= PARTS_MAX {
+            // Only where nothing came of it: begin() has made room otherwise.
+            self.send().await?;
+        }
+        self.gathered += part.bytes() as u64;
+        self.progress.advance((length - part.bytes()) as u64);
+        self.batch.parts.push(part);
         Ok(())
     }
 

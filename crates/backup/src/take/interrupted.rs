@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::parents::Layer;
+use super::parents::{Known, Layer};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::frames::FrameReader;
@@ -25,18 +25,18 @@ pub(super) async fn layer(repository: &Repository, cluster: ClusterId, backup: &
     let read = stream::iter(packs).map(|(id, bytes)| reader.directory(id, bytes));
     let mut read = read.buffered(AT_ONCE);
     let mut packs = Vec::new();
-    let mut files: HashMap<String, Vec<(u32, PieceAt)>> = HashMap::new();
+    let mut files: HashMap<String, Known> = HashMap::new();
     while let Some((pack, directory)) = read.try_next().await? {
         let number = packs.len() as u32;
         for map in directory.iter().filter(|entry| entry.kind == Kind::Map) {
             for (path, extent, at) in pieces(&reader, &pack, map).await? {
-                files.entry(path).or_default().push((extent, PieceAt { pack: number, ..at }));
+                files.entry(path).or_default().extents.push((extent, PieceAt { pack: number, ..at }));
             }
         }
         packs.push(pack);
     }
-    for extents in files.values_mut() {
-        extents.sort_by_key(|(extent, _)| *extent);
+    for known in files.values_mut() {
+        known.extents.sort_by_key(|(extent, _)| *extent);
     }
     Ok(Layer::found(packs, files))
 }

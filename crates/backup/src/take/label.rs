@@ -29,6 +29,12 @@ impl Label {
     }
 }
 
+/// The label of a whole backup, where the server sent only what changed: with its two lines about that, no
+/// server would start on the files, since it is `pg_combinebackup` that takes them out otherwise.
+pub(super) fn of_whole(label: &str) -> String {
+    label.split_inclusive('\n').filter(|line| !line.starts_with("INCREMENTAL FROM ")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +48,7 @@ mod tests {
         assert_eq!(Label::parse(label).unwrap(), expected);
         assert!(Label::parse(&label.replace("TIMELINE", "TIME")).is_err());
         assert!(Label::parse("").is_err());
+        let changed = format!("{label}INCREMENTAL FROM LSN: 0/1000028\nINCREMENTAL FROM TLI: 1\n");
+        assert_eq!((of_whole(&changed).as_str(), of_whole(label).as_str()), (label, label));
     }
 }

@@ -83,6 +83,7 @@ impl Local {
             tablespace_map: stopped.tablespace_map,
             tablespaces,
             complaint: None,
+            changed_only: None,
         };
         Ok((shared, ended, wal))
     }

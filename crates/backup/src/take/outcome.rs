@@ -89,6 +89,7 @@ impl Outcome<'_> {
             damaged: std::mem::take(&mut counted.damaged),
             damaged_more: counted.damaged_more,
             server_complaint: ended.complaint,
+            changed_only: ended.changed_only,
             totals: Totals {
                 files: sizes.clone().count() as u64,
                 bytes: sizes.sum(),

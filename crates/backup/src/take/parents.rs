@@ -8,6 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use obyra_evidence::{Failure, text};
+
+use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::Manifest;
 use crate::repository::frames::FrameReader;
@@ -39,20 +42,43 @@ pub(super) struct Parents {
 /// The maps of one backup.
 pub(super) struct Layer {
     packs: Vec<PackEntry>,
-    /// By path: the number of an extent, and where its map is.
-    files: HashMap<String, Vec<(u32, PieceAt)>>,
+    /// By path.
+    files: HashMap<String, Known>,
+    /// Whether the backup is complete.
+    complete: bool,
+}
+
+/// What a backup knows of a file.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Bytes; those of an interrupted backup may not know.
+    pub(super) size: u64,
+    /// The number of an extent, and where its map is, in order.
+    pub(super) extents: Vec<(u32, PieceAt)>,
 }
 
 impl Layer {
     /// Those of a backup that is complete.
     pub(super) fn of(manifest: Manifest) -> Layer {
-        let files = manifest.files.into_iter().map(|file| (file.path, (0..).zip(file.extents).collect()));
-        Layer { packs: manifest.packs, files: files.collect() }
+        let files = manifest.files.into_iter().map(|file| {
+            let extents = (0..).zip(file.extents).collect();
+            (file.path, Known { size: file.size, extents })
+        });
+        Layer { packs: manifest.packs, files: files.collect(), complete: true }
     }
 
     /// Those that were found in packs one by one.
-    pub(super) fn found(packs: Vec<PackEntry>, files: HashMap<String, Vec<(u32, PieceAt)>>) -> Layer {
-        Layer { packs, files }
+    pub(super) fn found(packs: Vec<PackEntry>, files: HashMap<String, Known>) -> Layer {
+        Layer { packs, files, complete: false }
+    }
+}
+
+impl Layer {
+    fn extent(&self, path: &str, extent: u32) -> Option<PieceAt> {
+        let extents = &self.files.get(path)?.extents;
+        // They come in order; an interrupted backup may lack some.
+        let found = extents.binary_search_by_key(&extent, |(extent, _)| *extent).ok()?;
+        Some(extents[found].1)
     }
 }
 
@@ -76,15 +102,34 @@ impl Parents {
     /// The map of an extent, if there is a usable one.
     pub(super) async fn piece(&self, path: &str, extent: u32) -> Option<Arc<ParentPiece>> {
         for layer in &self.layers {
-            let extents = layer.files.get(path).map(Vec::as_slice).unwrap_or_default();
-            // Extents come in order; an interrupted backup may lack some.
-            let Ok(found) = extents.binary_search_by_key(&extent, |(extent, _)| *extent) else { continue };
-            if let Some(piece) = self.read(layer, extents[found].1).await {
+            let Some(at) = layer.extent(path, extent) else { continue };
+            if let Some(piece) = self.read(layer, at).await {
                 return Some(Arc::new(piece));
             }
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         None
+    }
+
+    /// What the last complete backup knows of its files.
+    pub(super) fn complete(&self) -> impl Iterator<Item = (&str, &Known)> {
+        let files = self.last_complete().map(|layer| layer.files.iter());
+        files.into_iter().flatten().map(|(path, known)| (path.as_str(), known))
+    }
+
+    /// The map of an extent as the last complete backup left it; `None` if it has no such extent.
+    pub(super) async fn of_complete(&self, path: &str, extent: u32) -> Result<Option<Arc<ParentPiece>>> {
+        let found = self.last_complete().and_then(|layer| Some((layer, layer.extent(path, extent)?)));
+        let Some((layer, at)) = found else { return Ok(None) };
+        match self.read(layer, at).await {
+            Some(piece) => Ok(Some(Arc::new(piece))),
+            None => Err(Failure::new(text::backup::TAKE_PARENT_MAP.with("path", path))),
+        }
+    }
+
+    /// The oldest layer; those of interrupted backups lie above it.
+    fn last_complete(&self) -> Option<&Layer> {
+        self.layers.last().filter(|layer| layer.complete)
     }
 
     async fn read(&self, layer: &Layer, at: PieceAt) -> Option<ParentPiece> {

@@ -21,7 +21,7 @@ use super::worker::{Finished, Worker};
 use crate::Result;
 use crate::page::RelationFile;
 use crate::repository::Repository;
-use crate::repository::layout::{BackupId, ClusterId, EXTENT_BLOCKS, EXTENT_BYTES, PACK_BYTES};
+use crate::repository::layout::{BLOCK, BackupId, ClusterId, EXTENT_BLOCKS, EXTENT_BYTES, PACK_BYTES};
 use crate::repository::manifest::PackEntry;
 
 /// Packs that are put at the same time.
@@ -80,6 +80,23 @@ pub(super) struct Part {
     pub(super) first_page: Option<u32>,
     /// Its map in an earlier backup.
     pub(super) parent: Option<Arc<ParentPiece>>,
+    /// Which of its blocks came, if that is not all of them: the others are what the parent's map says.
+    pub(super) changed: Option<Changed>,
+}
+
+/// The blocks of an extent that came.
+pub(super) struct Changed {
+    /// Their numbers in the extent, ascending.
+    pub(super) sent: Vec<u16>,
+    /// From this block on, those that did not come are zeros.
+    pub(super) kept: u32,
+}
+
+impl Part {
+    /// Bytes that came of it.
+    pub(super) fn bytes(&self) -> usize {
+        self.changed.as_ref().map_or(self.length, |changed| changed.sent.len() * BLOCK)
+    }
 }
 
 /// One large extent or many small ones.
@@ -221,7 +238,7 @@ impl Bench {
                 None => {
                     let mut rest = batch.bytes.as_mut_slice();
                     for part in &batch.parts {
-                        let (bytes, behind) = rest.split_at_mut(part.length);
+                        let (bytes, behind) = rest.split_at_mut(part.bytes());
                         worker.extent(part, bytes, &mut |_, _| false)?;
                         rest = behind;
                     }

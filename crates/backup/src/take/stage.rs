@@ -16,7 +16,7 @@ use super::server::{Server, Shape};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::layout::{BackupId, ClusterId};
-use crate::repository::manifest::{Source, Tablespace};
+use crate::repository::manifest::{ChangedOnly, Header, Source, Tablespace};
 
 /// What is known before the backup begins.
 pub(super) struct Stage<'a> {
@@ -25,6 +25,8 @@ pub(super) struct Stage<'a> {
     pub(super) backup: &'a BackupId,
     pub(super) shape: Shape,
     pub(super) parents: &'a Parents,
+    /// The last complete backup, if this one compares with it.
+    pub(super) parent: Option<&'a Header>,
     /// Bytes that may be stored again for their age alone.
     pub(super) refreshable: u64,
     pub(super) options: &'a Options,
@@ -43,6 +45,8 @@ pub(super) struct Ended {
     pub(super) tablespaces: Vec<Tablespace>,
     /// What the server said of damaged pages.
     pub(super) complaint: Option<String>,
+    /// Where only changed blocks were sent.
+    pub(super) changed_only: Option<ChangedOnly>,
 }
 
 impl Ended {

@@ -5,11 +5,12 @@
 
 use std::sync::atomic::Ordering;
 
+use obyra_evidence::{Failure, text};
 use tokio::sync::mpsc;
 
 use super::census::{Described, ExtentId};
 use super::parents::ParentPiece;
-use super::pipeline::{Part, Shared, stopped};
+use super::pipeline::{Changed, Part, Shared, stopped};
 use super::repack::{Reason, Spread, repack, spread};
 use super::verify::verify;
 use crate::Result;
@@ -98,14 +99,25 @@ impl<'a> Worker<'a> {
     /// Takes an extent.
     pub(super) fn extent(&mut self, part: &Part, bytes: &mut [u8], again: Again<'_>) -> Result<()> {
         self.identities.clear();
-        for (number, block) in bytes.chunks_mut(BLOCK).enumerate() {
-            verify(self.shared, part, (number, block), again);
-            self.identities.push(identity(&self.shared.identity_key, block));
+        match &part.changed {
+            None => {
+                for (number, block) in bytes.chunks_mut(BLOCK).enumerate() {
+                    verify(self.shared, part, (number, block), again);
+                    self.identities.push(identity(&self.shared.identity_key, block));
+                }
+            }
+            Some(changed) => self.merge(part, changed, bytes),
         }
         let extent = (part.file, part.extent);
         let mut parent = part.parent.as_deref();
         if let Some(known) = parent {
-            match self.compare(&known.piece) {
+            let compared = match &part.changed {
+                None => self.compare(&known.piece),
+                // What is not here cannot be stored again.
+                Some(_) if known.piece.identities == self.identities => Compared::Same,
+                Some(_) => Compared::Changed,
+            };
+            match compared {
                 Compared::Same => {
                     self.shared.census.lock().unchanged(extent, known);
                     return Ok(());
@@ -116,12 +128,26 @@ impl<'a> Worker<'a> {
         }
         let about = format!("{}#{}", part.path, part.extent);
         self.waiting.push(Waiting { extent, about, piece: Piece::default() });
-        self.describe(bytes, parent)?;
+        let sent = part.changed.as_ref().map(|changed| changed.sent.as_slice());
+        self.describe(Blocks { bytes, sent }, parent)?;
         let waits = self.waiting.last().is_some_and(|last| last.piece.runs.iter().any(waits));
         if !waits && let Some(settled) = self.waiting.pop() {
             self.settle(settled)?;
         }
         self.end_full_pack()
+    }
+
+    /// The identities of an extent of which only some blocks came.
+    fn merge(&mut self, part: &Part, changed: &Changed, bytes: &mut [u8]) {
+        let known = part.parent.as_deref().map_or(&[][..], |known| &known.piece.identities);
+        let kept = known.iter().take(changed.kept as usize);
+        self.identities.extend(kept);
+        self.identities.resize(part.length / BLOCK, ZEROS);
+        for (number, block) in changed.sent.iter().zip(bytes.chunks_mut(BLOCK)) {
+            let number = usize::from(*number);
+            verify(self.shared, part, (number, block), &mut |_, _| false);
+            self.identities[number] = identity(&self.shared.identity_key, block);
+        }
     }
 
     fn compare(&mut self, parent: &Piece) -> Compared {
@@ -146,7 +172,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Writes down where each block is kept; stores those that the parent's map has not.
-    fn describe(&mut self, bytes: &[u8], parent: Option<&ParentPiece>) -> Result<()> {
+    fn describe(&mut self, blocks: Blocks<'_>, parent: Option<&ParentPiece>) -> Result<()> {
         let mut places = parent.map(|parent| Places::of(&parent.piece));
         let mut number = 0;
         while number < self.identities.len() {
@@ -160,7 +186,7 @@ impl<'a> Worker<'a> {
                     piece.push(identity, Some(Kept { pack, ..place }), BLOCK as u32);
                 }
                 _ => {
-                    number += self.store(bytes, number, parent.is_none())?;
+                    number += self.store(blocks, number, parent.is_none())?;
                     continue;
                 }
             }
@@ -171,9 +197,10 @@ impl<'a> Worker<'a> {
 
     /// Stores a block, or as many as make a frame of their own where all of the extent is new. Returns how
     /// many.
-    fn store(&mut self, bytes: &[u8], number: usize, all_new: bool) -> Result<usize> {
-        let from = number * BLOCK;
+    fn store(&mut self, blocks: Blocks<'_>, number: usize, all_new: bool) -> Result<usize> {
+        let (bytes, from) = (blocks.bytes, blocks.place(number)? * BLOCK);
         let whole = all_new
+            && blocks.sent.is_none()
             && self.blocks.is_empty()
             && bytes.len() - from >= FRAME_BYTES
             && !self.identities[number..number + FRAME_BLOCKS].contains(&ZEROS);
@@ -268,6 +295,22 @@ impl<'a> Worker<'a> {
             self.settle(settled)?;
         }
         self.end_pack()
+    }
+}
+
+/// The bytes of an extent's blocks: of all, or of those that came.
+#[derive(Clone, Copy)]
+struct Blocks<'b> {
+    bytes: &'b [u8],
+    sent: Option<&'b [u16]>,
+}
+
+impl Blocks<'_> {
+    /// The place of a block among them.
+    fn place(self, number: usize) -> Result<usize> {
+        let Some(sent) = self.sent else { return Ok(number) };
+        // A block that did not come has its identity and its place from the parent, or is zeros.
+        sent.binary_search(&(number as u16)).map_err(|_| Failure::new(text::backup::PIECE_DAMAGED))
     }
 }
 

@@ -208,6 +208,7 @@ fn header(id: &BackupId, parent: Option<&BackupId>, (start, stop): (u64, u64), t
         damaged: Vec::new(),
         damaged_more: 0,
         server_complaint: None,
+        changed_only: None,
         totals,
     }
 }

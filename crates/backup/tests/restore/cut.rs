@@ -46,6 +46,7 @@ pub fn header(cluster: ClusterId, random: u16) -> Header {
         damaged: Vec::new(),
         damaged_more: 0,
         server_complaint: None,
+        changed_only: None,
         totals: Totals::default(),
     }
 }

@@ -12,4 +12,5 @@ mod receiver;
 #[allow(dead_code, reason = "the WAL's tests use the rest")]
 mod server;
 mod site;
+mod summaries;
 mod whole;

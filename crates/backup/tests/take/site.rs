@@ -11,7 +11,9 @@ use obyra_backup::repository::catalogue::{self, Manifest};
 use obyra_backup::repository::keys::Unlock;
 use obyra_backup::repository::manifest::Header;
 use obyra_backup::repository::store::Store;
-use obyra_backup::restore::{Action, Instance, Known, Stage, Target, Wish, plan, survey};
+use obyra_backup::restore::{
+    Action, Instance, Into, Known, Place, Restore, Stage, Target, Wish, plan, survey,
+};
 use obyra_backup::take::{self, From, Options, Request, Taken};
 use obyra_backup::wal::{Archive, Content};
 use obyra_evidence::{Progress, Quiet};
@@ -100,6 +102,29 @@ impl Site {
             now: first + minutes,
             options,
         }
+    }
+
+    /// From now on it is so many days later.
+    pub fn days_pass(&self, days: i64) {
+        self.minutes.fetch_add(days * 24 * 60, Ordering::Relaxed);
+    }
+
+    /// The files of a backup, as a restore writes them: in `data`, and tablespaces in `data.tablespaces`.
+    pub async fn files(&self, header: &Header) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = self.manifest(header).await;
+        let into = Into { data: folder.path().join("data"), ..Into::default() };
+        let restore = Restore {
+            repository: self.repository.clone(),
+            cluster: self.server.cluster(),
+            place: Place::look(&manifest, &into).unwrap(),
+            manifest: manifest.into(),
+            small: Vec::new(),
+            threads: 2,
+            databases: None,
+        };
+        restore.run(&Quiet).await.unwrap();
+        folder
     }
 
     pub async fn headers(&self) -> Vec<Header> {

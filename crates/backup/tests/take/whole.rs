@@ -44,7 +44,7 @@ pub fn bench(server: &Server) -> std::process::Command {
 #[derive(Default)]
 pub struct Begun {
     pub reading: Notify,
-    said: Mutex<Vec<String>>,
+    pub said: Mutex<Vec<String>>,
 }
 
 impl Progress for Begun {
@@ -60,12 +60,12 @@ impl Progress for Begun {
     }
 }
 
-async fn in_database(site: &Site, name: &str) -> Session {
+pub async fn in_database(site: &Site, name: &str) -> Session {
     Session::connect(&site.server.admin().with_database(name), Limits::patient()).await.unwrap()
 }
 
 /// A cluster with everything in it.
-async fn furnish(site: &Site) {
+pub async fn furnish(site: &Site) {
     let session = site.session().await;
     for space in ["space one", "two"] {
         let folder = site.server.room().join(space);
@@ -95,7 +95,7 @@ async fn furnish(site: &Site) {
 }
 
 /// What happens while the backup is taken.
-async fn disturb(site: &Site, major: u32) {
+pub async fn disturb(site: &Site, major: u32) {
     let session = in_database(site, "bench").await;
     session
         .batch_execute("CREATE TEMPORARY TABLE passing AS SELECT n FROM generate_series(1, 9000) n")
@@ -125,7 +125,7 @@ async fn disturb(site: &Site, major: u32) {
     }
 }
 
-async fn restored(instance: &Instance, database: &str) -> Session {
+pub async fn restored(instance: &Instance, database: &str) -> Session {
     Session::connect(&instance.restored.admin(database).unwrap(), Limits::patient()).await.unwrap()
 }
 

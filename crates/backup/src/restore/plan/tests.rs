@@ -117,6 +117,7 @@ fn backup(name: &str, timeline: u32, positions: &str, stopped: Timestamp) -> Hea
         damaged: Vec::new(),
         damaged_more: 0,
         server_complaint: None,
+        changed_only: None,
         totals: Totals { files: 10, bytes: 1 << 30, ..Totals::default() },
     }
 }

@@ -8,8 +8,11 @@ use obyra_evidence::{Failure, text};
 use obyra_postgres::replication::{TarEntries, TarEntry, TarEvent, TarKind};
 
 use super::super::intake::{Incoming, Intake};
+use super::changed::{ChangedFile, stands_for};
 use super::server_manifest::{Arrived, key};
+use super::summaries::Truncated;
 use crate::Result;
+use crate::page::RelationFile;
 use crate::repository::manifest::Directory;
 
 /// What the server writes for recovery; kept in the manifest, word for word.
@@ -26,6 +29,8 @@ pub(super) struct Archives {
     words: HashMap<&'static str, Vec<u8>>,
     /// What arrived, by its path.
     arrived: HashMap<[u8; 16], Arrived>,
+    /// Where only changed blocks come: what was truncated, and how many blocks a segment has.
+    changed: Option<(Truncated, u32)>,
 }
 
 /// A file that is coming.
@@ -42,6 +47,8 @@ struct File {
 enum Goes {
     /// Into extents: the number of the one that is being filled, and what it lacks.
     Intake { incoming: Incoming, extent: u32, lacks: usize },
+    /// Into extents, of which only some blocks come.
+    Changed(Box<ChangedFile>),
     /// Into the manifest.
     Words(&'static str),
     /// Nowhere: its name is not text.
@@ -49,6 +56,12 @@ enum Goes {
 }
 
 impl Archives {
+    /// Of a backup of which only changed blocks come, if `truncated` is given.
+    pub(super) fn new(truncated: Option<Truncated>, segment_blocks: u32) -> Archives {
+        let changed = truncated.map(|truncated| (truncated, segment_blocks));
+        Archives { changed, ..Archives::default() }
+    }
+
     /// An archive begins; the one before it is complete.
     pub(super) fn begin(&mut self, tablespace: Option<u32>) -> Result<()> {
         self.end()?;
@@ -98,12 +111,13 @@ impl Archives {
             TarKind::Symlink(_) => {}
             TarKind::File => {
                 let words = [LABEL, MAP].into_iter().find(|words| of_base && path == *words);
-                let goes = match words {
-                    Some(words) => {
+                let goes = match (words, self.changed_file(&path, mode, size)) {
+                    (Some(words), _) => {
                         self.words.insert(words, Vec::new());
                         Goes::Words(words)
                     }
-                    None => {
+                    (None, Some(changed)) => Goes::Changed(Box::new(changed)),
+                    (None, None) => {
                         let incoming = intake.file(&path, mode, size);
                         let lacks = Intake::length(&incoming, 0);
                         if lacks > 0 {
@@ -116,6 +130,14 @@ impl Archives {
             }
         }
         Ok(())
+    }
+
+    /// A file of which only changed blocks come.
+    fn changed_file(&self, path: &str, mode: u32, size: u64) -> Option<ChangedFile> {
+        let (truncated, segment_blocks) = self.changed.as_ref()?;
+        let path = stands_for(path).filter(|path| RelationFile::of(path).is_some())?;
+        let limit = truncated.limit(&path, *segment_blocks);
+        Some(ChangedFile::new(path, mode, size, (limit, *segment_blocks)))
     }
 
     /// All of a file has come.
@@ -154,6 +176,7 @@ impl File {
         self.left = self.left.saturating_sub(bytes.len() as u64);
         match &mut self.goes {
             Goes::Nowhere => {}
+            Goes::Changed(file) => file.data(bytes, intake).await?,
             Goes::Words(name) => words.entry(name).or_default().extend_from_slice(bytes),
             Goes::Intake { incoming, extent, lacks } => {
                 let mut rest = bytes;
