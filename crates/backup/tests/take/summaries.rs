@@ -85,7 +85,7 @@ async fn increments(major: u32) {
     is_what_the_server_has(&site, &fourth).await;
     site.archive().await;
 
-    for header in [&second, &third, &fourth] {
+    for header in [&second, &fourth] {
         let instance = site.raise(header, Target::Latest).await;
         let copy = restored(&instance, "bench").await;
         assert_eq!(contents(&copy).await, rows);
@@ -95,10 +95,10 @@ async fn increments(major: u32) {
         copy.batch_execute("COMMIT PREPARED 'later'").await.unwrap();
         drop((copy, made));
         prove_sound(&site, instance).await;
-        // And at its own end, without anything that came after.
-        let instance = site.raise(header, Target::Backup(header.id.clone())).await;
-        prove_sound(&site, instance).await;
     }
+    // And at its own end, without anything that came after.
+    let instance = site.raise(&third, Target::Backup(third.id.clone())).await;
+    prove_sound(&site, instance).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ use crate::cli::{Consent, Named};
 use crate::environment::Opened;
 use crate::invocation::Invocation;
 
-pub use list::{damaged_told, reach_told};
+pub use list::{changed_told, damaged_told, reach_told};
 
 /// Verbs of `backup`.
 #[derive(Debug, Subcommand)]

@@ -129,6 +129,9 @@ impl Page<'_> {
             let told = text::backup::LIST_WAL_MISSING.with("from", hole.from).with("to", hole.to);
             let _ = writeln!(out, "      {}", self.say(told));
         }
+        if let Some(told) = changed_told(header) {
+            let _ = writeln!(out, "      {}", self.say(told));
+        }
         if let Some(told) = damaged_told(header) {
             let _ = writeln!(out, "      {}", self.say(told));
         }
@@ -151,6 +154,13 @@ pub fn damaged_told(header: &Header) -> Option<Message> {
     let first = header.damaged.first()?;
     let told = text::backup::LIST_DAMAGED.with("count", header.damaged.len());
     Some(told.with("path", &first.path).with("block", first.block))
+}
+
+/// That only changed blocks were read for a backup, in words.
+pub fn changed_told(header: &Header) -> Option<Message> {
+    let changed = header.changed_only?;
+    let told = text::backup::LIST_CHANGED_ONLY.with("received", HumanBytes(changed.received));
+    Some(told.with("when", second(changed.all_read)))
 }
 
 /// A span of time in words.

@@ -11,7 +11,7 @@ use obyra_postgres::{Conninfo, Session, sql_failure};
 use obyra_strategy::Reach;
 use serde_json::json;
 
-use super::{Run, damaged_told, expire};
+use super::{Run, changed_told, damaged_told, expire};
 use crate::environment::{Opened, Told};
 use crate::repository;
 
@@ -38,7 +38,7 @@ pub async fn take_opened(opened: &Opened<'_>, full: bool) -> Result<Taken, Failu
     opened.can_record()?;
     let repository = repository::open_or_create(opened).await?;
     let outcome = take_into(opened, &repository, full).await;
-    let expected = "a backup that can be restored, every page verified";
+    let expected = "a backup that can be restored, every page that was read verified";
     let taken = opened
         .recorded("backup.run", expected, outcome, |taken| (Outcome::Changed, told(taken, expected)))?;
     tell(opened, &taken);
@@ -116,8 +116,15 @@ fn told(taken: &Taken, expected: &str) -> Told {
         format!("{}, with {} damaged pages in the cluster", taken.header.id, taken.header.damaged.len())
     };
     let seconds = taken.header.stopped.duration_since(taken.header.started).as_secs_f64();
-    Told::new(expected, observed)
-        .figure("bytes", totals.bytes as f64)
+    let told = match taken.header.changed_only {
+        None => Told::new(expected, observed).fact("read", "every page"),
+        // The rest is as it was by the server's word.
+        Some(changed) => Told::new(expected, observed)
+            .fact("read", "what the server knew to have changed")
+            .fact("every_page_read", changed.all_read)
+            .figure("received_bytes", changed.received as f64),
+    };
+    told.figure("bytes", totals.bytes as f64)
         .figure("stored_bytes", totals.stored as f64)
         .figure("seconds", seconds)
         .fact("backup", &taken.header.id)
@@ -137,6 +144,9 @@ fn tell(opened: &Opened<'_>, taken: &Taken) {
             .with("stored", HumanBytes(header.totals.stored))
             .with("seconds", format!("{seconds:.1}")),
     );
+    if let Some(changed) = changed_told(header) {
+        printer.note(changed);
+    }
     if let Some(damaged) = damaged_told(header) {
         printer.note(damaged);
     }
