@@ -136,6 +136,19 @@ async fn an_export_that_cannot_be_restored_is_not_described() {
     assert!(export::list(&scene.store(), "production").await.unwrap().is_empty());
 }
 
+/// A server of a later release keeps a mark of its own among a column's options.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_are_older_than_the_server_are_named() {
+    let scene = Scene::new(
+        "CREATE TABLE t (i int);
+         UPDATE pg_attribute SET attoptions = '{pg_attver=1}' WHERE attrelid = 't'::regclass AND attname = 'i'",
+    )
+    .await;
+    let failure = scene.export(at("2026-11-24T03:00:00Z")).await.unwrap_err();
+    assert_eq!(failure.mend.unwrap().code().id(), "cluster.older-release-mend");
+    assert!(export::list(&scene.store(), "production").await.unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_to_encrypt_for_and_no_server() {
     assert!(Recipients::parse(&[]).is_err());

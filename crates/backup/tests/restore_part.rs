@@ -38,7 +38,15 @@ const SHOP: &str = "
     CREATE TABLE app.visits_2026 PARTITION OF app.visits FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
     INSERT INTO app.customers (name) SELECT 'customer ' || n FROM generate_series(1, 100) n;
     INSERT INTO app.visits SELECT '2025-12-01'::date + n, 'page ' || n FROM generate_series(1, 60) n;
-    CREATE TRIGGER no_delete BEFORE DELETE ON app.customers FOR EACH ROW EXECUTE FUNCTION app.refuse();";
+    CREATE TRIGGER no_delete BEFORE DELETE ON app.customers FOR EACH ROW EXECUTE FUNCTION app.refuse();
+    -- As a server of a later release keeps its own mark among a column's options.
+    UPDATE pg_attribute SET attoptions = '{n_distinct=5,pg_attver=22158920}'
+     WHERE attrelid = 'app.orders'::regclass AND attname = 'customer';
+    UPDATE pg_attribute SET attoptions = '{pg_attver=22158921}'
+     WHERE attrelid = 'app.orders'::regclass AND attname = 'note'";
+
+const OPTIONS: &str = "SELECT string_agg(attname || ' ' || attoptions::text, ' ') FROM pg_attribute
+                        WHERE attrelid = 'app.orders'::regclass AND attoptions IS NOT NULL";
 
 /// Remembers what was noted.
 #[derive(Default)]
@@ -179,6 +187,8 @@ async fn a_table_comes_back_beside_the_one_that_there_is() {
     let indexes = "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'orders_restored'";
     assert_eq!(shop.ask("shop", indexes).await, "by_customer_orders_restored orders_restored_pkey");
     assert_eq!(shop.ask("shop", "SELECT count(*) FROM app.orders").await, "10");
+    let options = OPTIONS.replace("app.orders", "app.orders_restored");
+    assert_eq!(shop.ask("shop", &options).await, "customer {n_distinct=5}");
     let partitioned = shop.bring(beside("visits")).await.unwrap_err();
     assert_eq!(partitioned.what.code().id(), "backup.part-partitioned");
     let absent = shop.bring(beside("never")).await.unwrap_err();
@@ -193,6 +203,7 @@ async fn a_database_comes_back_beside_the_one_that_there_is() {
     assert_eq!(brought.missing_roles, Vec::<String>::new());
     assert_eq!(brought.tables.iter().map(|one| one.rows).sum::<u64>(), 100 + 500 + 500 + 60);
     assert_eq!(shop.ask("shop before", "SELECT count(*) FROM app.orders").await, "500");
+    assert_eq!(shop.ask("shop before", OPTIONS).await, "customer {n_distinct=5}");
     assert_eq!(
         shop.ask("shop before", "SELECT has_table_privilege('app_reader', 'app.orders', 'SELECT')").await,
         "true"

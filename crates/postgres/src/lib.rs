@@ -8,6 +8,7 @@ mod connect;
 mod conninfo;
 pub mod lex;
 mod lock;
+pub mod mark;
 mod passfile;
 mod password;
 pub mod quote;

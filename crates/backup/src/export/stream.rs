@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use bytes::Bytes;
 use obyra_evidence::{Failure, Progress, text};
-use obyra_postgres::Conninfo;
+use obyra_postgres::{Conninfo, mark};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -68,7 +68,7 @@ impl Stream<'_> {
         };
         let (stored, pumped, said, restored) = tokio::join!(upload, pump, complaints.0, complaints.1);
         child::ended(&mut dump, text::backup::PG_DUMP, said).await?;
-        child::ended(&mut restore, text::backup::PG_RESTORE, restored).await?;
+        child::ended(&mut restore, text::backup::PG_RESTORE, restored).await.map_err(mark::explained)?;
         pumped?;
         stored
     }

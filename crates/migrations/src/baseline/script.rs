@@ -9,6 +9,7 @@ use std::sync::Arc;
 use obyra_evidence::{Code, Failure, Place, text};
 use obyra_postgres::Result;
 use obyra_postgres::lex::{Kind, tokens};
+use obyra_postgres::mark;
 
 /// How many words tell what a statement is.
 const WORDS: usize = 6;
@@ -89,19 +90,9 @@ impl Statement {
         OTHERS.iter().any(|words| self.begins(words)) || self.begins(&["ALTER"]) && self.gives_owner
     }
 
-    /// What to run of it: without the mark that servers since 15.20 keep among a column's options, and that only an
-    /// older pg_dump writes down. None if there is nothing else.
+    /// What to run of it: without what no server takes back. None if there is nothing else.
     pub fn to_run(&self) -> Option<Cow<'_, str>> {
-        const MARK: &str = "pg_attver=";
-        if !self.begins(&["ALTER", "TABLE"]) || !self.sql.contains(MARK) {
-            return Some(Cow::Borrowed(&self.sql));
-        }
-        let Some((head, options)) = self.sql.rsplit_once(" SET (") else {
-            return Some(Cow::Borrowed(&self.sql));
-        };
-        let options = options.trim_end_matches(')').split(", ").filter(|option| !option.starts_with(MARK));
-        let options: Vec<&str> = options.collect();
-        (!options.is_empty()).then(|| Cow::Owned(format!("{head} SET ({})", options.join(", "))))
+        mark::without(&self.sql)
     }
 
     /// The first words, for a person.
@@ -330,16 +321,6 @@ mod tests {
         assert!(of_access("GRANT SELECT ON TABLE t TO x"));
         assert!(!of_access("ALTER SEQUENCE app.s OWNED BY app.t.id"));
         assert!(!of_access("CREATE TABLE owner (\"OWNER\" int)"));
-    }
-
-    #[test]
-    fn the_servers_own_mark_is_left_out() {
-        let to_run = |sql: &str| statements(sql).expect("one")[0].to_run().map(Cow::into_owned);
-        assert_eq!(to_run("ALTER TABLE ONLY app.t ALTER COLUMN id SET (pg_attver=22158920);"), None);
-        let both = "ALTER TABLE ONLY app.t ALTER COLUMN c SET (n_distinct=5, pg_attver=22224048);";
-        assert_eq!(to_run(both).as_deref(), Some("ALTER TABLE ONLY app.t ALTER COLUMN c SET (n_distinct=5)"));
-        let plain = "ALTER TABLE ONLY app.t ALTER COLUMN c SET (n_distinct=5)";
-        assert_eq!(to_run(plain).as_deref(), Some(plain));
     }
 
     #[test]

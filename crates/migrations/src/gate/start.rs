@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use obyra_evidence::{Failure, Finding, Severity, text};
 use obyra_postgres::cluster::Installation;
-use obyra_postgres::{Conninfo, Result, Session, quote, sql_failure};
+use obyra_postgres::{Conninfo, Result, Session, mark, quote, sql_failure};
 
 use super::{Size, Sizes};
 
@@ -126,8 +126,7 @@ async fn run(mut command: tokio::process::Command, input: Option<&[u8]>) -> Resu
 fn matters(line: &str) -> bool {
     let Some((_, error)) = line.split_once("ERROR:  ") else { return false };
     let role = error.starts_with("role \"") && error.ends_with("\" does not exist");
-    // The server's own mark (since 15.20), which an older pg_dump takes for an option.
-    !role && error != "schema \"public\" already exists" && error != "unrecognized parameter \"pg_attver\""
+    !role && error != "schema \"public\" already exists" && !mark::is_refused(error)
 }
 
 fn partly(first: &str, count: usize, start: &Start) -> Finding {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use obyra_evidence::{Failure, Message, text};
 use obyra_postgres::cluster::TemporaryCluster;
-use obyra_postgres::{Conninfo, Limits, Session, quote, sql_failure};
+use obyra_postgres::{Conninfo, Limits, Session, mark, quote, sql_failure};
 use tokio::process::Command;
 
 use super::{Copied, Target};
@@ -123,10 +123,7 @@ async fn run(mut command: Command, program: &str) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let failure = failed().because(said.trim());
-    // A mark that servers since 15.20 keep in their catalog, and only an older pg_dump writes down.
-    let too_old = said.contains("unrecognized parameter \"pg_attver\"");
-    Err(if too_old { failure.mended_by(text::seeds::TOOL_OLDER_RELEASE_MEND) } else { failure })
+    Err(mark::explained(failed().because(said.trim())))
 }
 
 /// Seeds may look at which revision they meet, whatever schema the version table is in.

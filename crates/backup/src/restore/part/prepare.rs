@@ -2,7 +2,7 @@
 //! behind. The server is thrown away afterwards.
 
 use obyra_evidence::{Failure, text};
-use obyra_postgres::{Conninfo, Limits, Session, quote};
+use obyra_postgres::{Conninfo, Limits, Session, mark, quote};
 
 use super::{BringBack, Part, TableName, failed};
 use crate::Result;
@@ -40,10 +40,13 @@ pub(super) async fn prepare(bring: &BringBack<'_>, instance: &Instance) -> Resul
             let [from, to] = [bring.database, name].map(quote::ident);
             run(&admin, &format!("ALTER DATABASE {from} RENAME TO {to}")).await?;
         }
-        return Ok(Prepared { database: instance.restored.admin(name)?, tables: Vec::new() });
+        let database = instance.restored.admin(name)?;
+        mark::remove(&Session::connect(&database, Limits::patient()).await?).await?;
+        return Ok(Prepared { database, tables: Vec::new() });
     }
     let database = instance.restored.admin(bring.database)?;
     let session = Session::connect(&database, Limits::patient()).await?;
+    mark::remove(&session).await?;
     let tables = match bring.part {
         Part::Tables { tables, schema } => into_schema(bring, &session, tables, schema).await?,
         Part::Table { table, name } => vec![renamed(bring, &session, table, name).await?],
