@@ -1,6 +1,8 @@
 //! `migrate baseline` and `migrate stamp` as a team lives through them: a history that cannot be replayed, an
 //! environment with rows, one that is named otherwise, one that has drifted, one that is empty.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use std::collections::BTreeMap;
@@ -141,6 +143,34 @@ fn revision(plan: &str) -> String {
     rest.chars().take_while(char::is_ascii_hexdigit).collect()
 }
 
+/// What the plan says of each environment.
+fn stamp_plan(id: &str) -> [String; 4] {
+    [
+        format!(
+            "production: at index_payments_by_date, and the baseline was written from it: obyra-db migrate stamp production {id}"
+        ),
+        format!(
+            "staging: at index_payments_by_date, and its schema is another (1 object, the first: column public.users.by_hand: it is in the schema, and the revisions do not make it): bring it there before obyra-db migrate stamp staging {id}"
+        ),
+        "fresh: holds no tables yet: obyra-db migrate deploy fresh".to_owned(),
+        format!("flask db stamp --purge {id}"),
+    ]
+}
+
+/// Every old file is where it was, or in the archive, byte for byte.
+#[track_caller]
+fn nothing_is_lost(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>) {
+    let archived = |name: &PathBuf| {
+        let found = after
+            .iter()
+            .find(|(path, _)| path.starts_with("archived") && path.file_name() == name.file_name());
+        after.get(name).or(found.map(|(_, bytes)| bytes))
+    };
+    for (name, bytes) in before {
+        assert_eq!(archived(name), Some(bytes), "{}", name.display());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_history_that_cannot_be_replayed_to_one_that_can() {
     let team = Team::new().await;
@@ -165,16 +195,7 @@ async fn from_a_history_that_cannot_be_replayed_to_one_that_can() {
         shown.says("CREATE TABLE organizations").says("13 revisions").says("def downgrade() -> None:");
     assert_eq!(team.versions(), before);
     let id = revision(&shown.stdout);
-    for line in [
-        format!(
-            "production: at index_payments_by_date, and the baseline was written from it: obyra-db migrate stamp production {id}"
-        ),
-        format!(
-            "staging: at index_payments_by_date, and its schema is another (1 object, the first: column public.users.by_hand: it is in the schema, and the revisions do not make it): bring it there before obyra-db migrate stamp staging {id}"
-        ),
-        "fresh: holds no tables yet: obyra-db migrate deploy fresh".to_owned(),
-        format!("flask db stamp --purge {id}"),
-    ] {
+    for line in stamp_plan(&id) {
         assert!(shown.stdout.contains(&line), "{line:?} is not in\n{}", shown.stdout);
     }
     project.run(&["migrate", "baseline", "production"]).ends(3).says("--yes");
@@ -187,16 +208,7 @@ async fn from_a_history_that_cannot_be_replayed_to_one_that_can() {
     let versions: Vec<&PathBuf> = after.keys().filter(|name| name.starts_with("versions")).collect();
     assert_eq!(versions.len(), 1, "{versions:?}");
     assert!(versions[0].to_string_lossy().ends_with("_the_schema_of_2026.py"), "{versions:?}");
-    // Every old file is where it was, or in the archive, byte for byte.
-    let archived = |name: &PathBuf| {
-        let found = after
-            .iter()
-            .find(|(path, _)| path.starts_with("archived") && path.file_name() == name.file_name());
-        after.get(name).or(found.map(|(_, bytes)| bytes))
-    };
-    for (name, bytes) in &before {
-        assert_eq!(archived(name), Some(bytes), "{}", name.display());
-    }
+    nothing_is_lost(&before, &after);
 
     // A second run finds it done.
     project.run(&["migrate", "baseline", "production", "--yes"]).ends(0).says("nothing to write");

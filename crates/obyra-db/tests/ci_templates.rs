@@ -1,7 +1,10 @@
 //! The files that a team takes over are what they say: the workflows parse, ask for no more than they need, and
 //! each of their commands runs; `flask db gate` and `flask db seed` are Flask-Migrate's neighbours.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
+mod published;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +16,7 @@ use obyra_postgres::cluster::{TemporaryCluster, for_tests};
 use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Limits, Reveal, Scheme, Session};
 use project::{Project, Run, cache, example};
+use published::Published;
 use serde_yaml_ng::Value;
 
 const STRATEGY: &str = r#"
@@ -120,6 +124,7 @@ async fn each_command_of_the_github_workflow_runs() {
     let project = &repository.project;
     project.run(&["migrate", "ci-template", "github"]).ends(0).says("reviewers");
     let text = fs::read_to_string(project.path().join(".github/workflows/database.yml")).unwrap();
+    published::demand(Published::GithubWorkflow, &text);
     let workflow = parsed(&text);
 
     // Nothing but what a job asks for; a secret only where the environment guards it.
@@ -156,9 +161,7 @@ async fn each_command_of_the_github_workflow_runs() {
             assert!(run.code == 0 || lenient && run.code == 2, "{script}\n{}\n{}", run.stdout, run.stderr);
         }
     }
-    assert!(
-        fs::read_to_string(project.path().join("gate.sarif")).unwrap().contains("\"version\": \"2.1.0\"")
-    );
+    published::demand(Published::Sarif, &fs::read_to_string(project.path().join("gate.sarif")).unwrap());
     assert!(fs::read_to_string(&summary).unwrap().contains("production"));
     let evidence = fs::read_to_string(project.path().join("evidence.jsonl")).unwrap();
     assert!(evidence.contains("migrate.deploy") && evidence.contains("seed.apply"), "{evidence}");
@@ -184,7 +187,9 @@ async fn each_command_of_the_gitlab_pipeline_runs() {
     let repository = Repository::new().await;
     let project = &repository.project;
     project.run(&["migrate", "ci-template", "gitlab"]).ends(0).says("protected environment");
-    let pipeline = parsed(&fs::read_to_string(project.path().join(".gitlab-ci.yml")).unwrap());
+    let text = fs::read_to_string(project.path().join(".gitlab-ci.yml")).unwrap();
+    published::demand(Published::GitlabPipeline, &text);
+    let pipeline = parsed(&text);
     assert_eq!(pipeline["deploy"]["environment"]["name"].as_str(), Some("production"));
     assert_eq!(pipeline["deploy"]["rules"][0]["when"].as_str(), Some("manual"));
     assert_eq!(pipeline["gate"]["artifacts"]["reports"]["junit"].as_str(), Some("gate.xml"));

@@ -1,5 +1,7 @@
 //! Dev on an embedded cluster, from nothing to the checklist, with the example application.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use project::{Dev, application};

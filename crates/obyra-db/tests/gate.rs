@@ -1,5 +1,7 @@
 //! `migrate gate` as a user runs it: on the example that is sound, and on the one that is broken in every way.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use std::collections::BTreeSet;

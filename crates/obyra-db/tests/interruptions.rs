@@ -4,6 +4,8 @@
 //! An event trigger holds the apply at a chosen statement until it has been struck, so that
 //! every round hits the moment it is meant to hit.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use std::process::{Child, Stdio};

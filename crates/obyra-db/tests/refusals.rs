@@ -1,5 +1,7 @@
 //! Bad input: a clear error that says what, where and what mends it, and the documented exit code.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use project::Project;

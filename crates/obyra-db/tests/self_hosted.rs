@@ -1,6 +1,8 @@
 //! The same commands against a server that a connection string reaches, as a superuser and as
 //! the administrator that a managed provider gives: no superuser, CREATEROLE and CREATEDB.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use obyra_postgres::cluster::{TemporaryCluster, for_tests};

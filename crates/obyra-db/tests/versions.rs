@@ -1,6 +1,8 @@
 //! The strategy's whole path on the versions beside PostgreSQL 16: dev on an embedded cluster, and
 //! production on a server that a connection string reaches.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing else to do")]
+
 mod project;
 
 use obyra_postgres::cluster::{TemporaryCluster, for_tests_version};
