@@ -114,6 +114,12 @@ class Driver:
             imports_application=self.application_is_imported(),
         )
 
+    def do_warmup(self, request):
+        """What any connection needs, imported while the server starts. Nobody waits for an answer."""
+        with contextlib.suppress(Exception):  # whoever needs it will say so
+            importlib.import_module("sqlalchemy.dialects.postgresql")
+            importlib.import_module(database_driver())
+
     def application_is_imported(self):
         """Whether a revision has imported code of the application, which may have read the environment by now."""
         files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
@@ -492,11 +498,16 @@ def database_error(error):
 
 
 def choose_database_driver():
-    """DATABASE_URL names psycopg 3; an application without it, or with a SQLAlchemy before it, gets its predecessor."""
-    if "DATABASE_URL" not in os.environ or importlib.util.find_spec("psycopg") and sqlalchemy_major() >= 2:
-        return
-    if importlib.util.find_spec("psycopg2"):
-        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+psycopg2:", 1)
+    """DATABASE_URL names psycopg 3, which is not every application's."""
+    if "DATABASE_URL" in os.environ:
+        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+%s:" % database_driver(), 1)
+
+
+def database_driver():
+    """psycopg 3; its predecessor for an application without it, or with a SQLAlchemy that does not know it."""
+    if importlib.util.find_spec("psycopg") and sqlalchemy_major() >= 2:
+        return "psycopg"
+    return "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
 
 
 def sqlalchemy_major():

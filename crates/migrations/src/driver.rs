@@ -244,6 +244,11 @@ impl Driver {
         }
     }
 
+    /// Has the process import, as long as nobody asks for anything else, what it needs to reach a database.
+    pub(crate) async fn warm_up(&mut self) -> Result<()> {
+        self.send(&Request::Warmup).await
+    }
+
     /// The revisions that the database stands at, as the application's `env.py` sees it.
     pub async fn current(&mut self, work: &Workplace<'_>) -> Result<Vec<String>> {
         self.send(&Request::Current).await?;

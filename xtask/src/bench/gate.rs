@@ -163,6 +163,10 @@ impl Bench {
         let began = Instant::now();
         let mut command = Command::new(&self.program);
         command.args(["migrate", "gate", "--quiet"]).args(more);
+        // The peers' environment, activated.
+        if let Some(environment) = self.python.interpreter.parent().and_then(Path::parent) {
+            command.env("VIRTUAL_ENV", environment);
+        }
         finish(command.current_dir(self.project.path()).env("OBYRA_DB_CACHE", &self.cache))?;
         Ok(began.elapsed())
     }

@@ -26,6 +26,7 @@ pub(crate) struct Setup {
 #[serde(tag = "do", rename_all = "lowercase")]
 pub(crate) enum Request<'a> {
     Graph,
+    Warmup,
     Current,
     Upgrade { to: &'a str },
     Downgrade { to: &'a str },

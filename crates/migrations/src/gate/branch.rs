@@ -19,7 +19,11 @@ pub enum Scope {
 }
 
 /// The revisions that are checked, and whether the branch chose them.
-pub(super) async fn checked(scope: Scope, graph: &Graph, folder: &Path) -> (BTreeSet<String>, bool) {
+pub(super) fn checked(
+    scope: Scope,
+    graph: &Graph,
+    added_files: Option<BTreeSet<PathBuf>>,
+) -> (BTreeSet<String>, bool) {
     let last = |count: usize| {
         let skipped = graph.revisions.len().saturating_sub(count);
         graph.revisions.iter().skip(skipped).map(|revision| revision.id.clone()).collect()
@@ -28,23 +32,23 @@ pub(super) async fn checked(scope: Scope, graph: &Graph, folder: &Path) -> (BTre
         Scope::All => (last(usize::MAX), false),
         Scope::Last(count) => (last(count), false),
         Scope::Branch => {
-            let added: BTreeSet<String> = added(graph, folder).await;
+            let added = added(graph, &added_files.unwrap_or_default());
             if added.is_empty() { (last(1), false) } else { (added, true) }
         }
     }
 }
 
-async fn added(graph: &Graph, folder: &Path) -> BTreeSet<String> {
-    let Some(files) = added_files(folder).await else {
-        return BTreeSet::new();
-    };
+fn added(graph: &Graph, files: &BTreeSet<PathBuf>) -> BTreeSet<String> {
     let is_added =
         |revision: &&Revision| revision.file.canonicalize().is_ok_and(|file| files.contains(&file));
     graph.revisions.iter().filter(is_added).map(|revision| revision.id.clone()).collect()
 }
 
-/// The files below the folder that the branch, or the work tree, adds to what `main` has.
-async fn added_files(folder: &Path) -> Option<BTreeSet<PathBuf>> {
+/// The files below the folder that the branch, or the work tree, adds to what `main` has, if the scope asks for them.
+pub(super) async fn added_files(scope: Scope, folder: &Path) -> Option<BTreeSet<PathBuf>> {
+    if scope != Scope::Branch {
+        return None;
+    }
     let root = git(folder, &["rev-parse", "--show-toplevel"]).await?;
     let root = PathBuf::from(root.trim_end());
     let mut base = None;

@@ -65,13 +65,19 @@ impl<'a> Course<'a> {
             let ready = stage.database(site).await?;
             Ok::<_, Failure>((stage, ready))
         };
+        let folder = order.policy.directory_in(order.project);
         let application = async {
             let python = find_or_make(order.python, progress).await?;
             let mut driver = Driver::start_with(&order.workplace(&python), &[TRACE]).await?;
             let graph = driver.graph(&order.workplace(&python)).await;
+            if graph.is_ok() {
+                driver.warm_up().await?;
+            }
             Ok::<_, Failure>((python, driver, graph))
         };
-        let (server, application) = tokio::join!(server, application);
+        let files = static_findings(order);
+        let added = branch::added_files(order.scope, &folder);
+        let (server, application, files, added) = tokio::join!(server, application, files, added);
         // A wrong folder says more than a server that was of no use.
         let (python, mut driver, graph) = application?;
         let (stage, ready) = server?;
@@ -90,8 +96,7 @@ impl<'a> Course<'a> {
         // What the application has read of its environment before there was a database is of no use.
         let driver = graph.as_ref().is_ok_and(|graph| !graph.imports_application).then_some(driver);
         let mut report = Report::default();
-        let folder = order.policy.directory_in(order.project);
-        report.findings.extend(static_findings(order)?);
+        report.findings.extend(files?);
         let graph = match graph {
             Ok(graph) => graph,
             Err(failure) if is_unreadable(&failure) => {
@@ -106,7 +111,7 @@ impl<'a> Course<'a> {
             }
             Err(failure) => return Err(failure),
         };
-        let (checked, by_branch) = branch::checked(order.scope, &graph, &folder).await;
+        let (checked, by_branch) = branch::checked(order.scope, &graph, added);
         report.head = graph.heads.first().filter(|_| graph.heads.len() == 1).cloned();
         let to = report.head.clone().unwrap_or_else(|| "heads".to_owned());
         (report.checked, report.checked_branch) = (checked, by_branch);
@@ -405,12 +410,17 @@ impl<'a> Course<'a> {
 }
 
 /// What the files themselves tell.
-fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
+async fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
     let Order { policy, project, .. } = *order;
-    let revisions = files::read(&policy.directory_in(project), policy.config_in(project).as_deref())?;
-    let mut findings = files::check(&revisions, &files::Convention { naming: policy.gate.naming });
-    findings.extend(files::edited(&revisions, order.applied));
-    Ok(findings)
+    let (folder, config) = (policy.directory_in(project), policy.config_in(project));
+    let (naming, applied) = (policy.gate.naming, order.applied.to_vec());
+    let read = tokio::task::spawn_blocking(move || {
+        let revisions = files::read(&folder, config.as_deref())?;
+        let mut findings = files::check(&revisions, &files::Convention { naming });
+        findings.extend(files::edited(&revisions, &applied));
+        Ok(findings)
+    });
+    read.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 async fn process(session: &Session) -> Result<i32> {
