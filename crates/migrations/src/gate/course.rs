@@ -396,8 +396,10 @@ impl<'a> Course<'a> {
         stop.finding(error, code)
     }
 
-    /// What was found, in its order.
+    /// What was found, in its order. The server ends beside whatever follows; the runtime does not end before it.
     pub fn report(mut self) -> Report {
+        let ended = (self.driver.take(), self.stage);
+        tokio::task::spawn_blocking(move || drop(ended));
         self.report.downgrade = match (self.trips_failed, self.report.checked.is_subset(&self.tripped)) {
             (true, _) => Verdict::Failed,
             (false, true) if self.report.upgrade == Verdict::Passed => Verdict::Passed,

@@ -81,7 +81,9 @@ impl Stage {
         self.made += 1;
         // The maintenance database itself may bear the name.
         if self.made > 1 || self.database != self.cluster.admin().database() {
-            self.run(&format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
+            // Files need not go through the log, where nothing is to be recovered from it.
+            let strategy = if self.installation().major >= 15 { "STRATEGY file_copy" } else { "" };
+            self.run(&format!("CREATE DATABASE {name} TEMPLATE template0 {strategy}")).await?;
         }
         Ok(self.reached())
     }
@@ -94,6 +96,10 @@ impl Stage {
     /// The superuser's session in the database at hand, with the gate's eyes in it.
     pub async fn watched(&self) -> Result<Session> {
         let admin = Session::connect(&self.reached(), Limits::patient()).await?;
+        self.watch(admin).await
+    }
+
+    async fn watch(&self, admin: Session) -> Result<Session> {
         for script in [MEASURE, SNAPSHOT, DRIFT] {
             admin.batch_execute(script).await.map_err(|error| self.failed(&error))?;
         }
@@ -102,10 +108,13 @@ impl Stage {
 
     /// The database, prepared by the site, with the gate's eyes in it.
     pub async fn prepared(&self, site: &mut impl Site) -> Result<Database> {
-        let runner = site.prepare(&self.reached()).await?;
+        let reached = self.reached();
+        let (runner, admin) =
+            tokio::join!(site.prepare(&reached), Session::connect(&reached, Limits::patient()));
+        let (runner, admin) = (runner?, admin?);
         let door = self.cluster.loopback().with_database(&self.database);
         let runner = door.with_role(runner.user(), runner.password().cloned());
-        let admin = self.watched().await?;
+        let admin = self.watch(admin).await?;
         let log_offset = log::length(&self.log());
         Ok(Database { admin, runner, log_offset })
     }

@@ -46,11 +46,12 @@ pub fn check(published: Published, text: &str) -> (bool, String) {
         activated: None,
         requirements,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let python = std::thread::scope(|scope| {
-        // Within a test that has a runtime, too.
-        scope.spawn(|| runtime.block_on(find_or_make(&search, &Quiet))).join().unwrap().unwrap()
+    // In a thread: a test may be within a runtime of its own.
+    let python = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(find_or_make(&search, &Quiet)).unwrap()
     });
+    let python = python.join().unwrap();
     let mut python = python.command().into_std();
     let schema = match published {
         Published::Sarif => {
