@@ -147,9 +147,11 @@ fn ddl(words: &[Word<'_>]) -> Option<Statement> {
     let object = rest.next().map(|word| name(word.text())).unwrap_or_default();
     let after: Vec<String> = rest.take(4).filter_map(Word::keyword).collect();
     let says = |word: &str| after.iter().any(|other| other == word);
-    // Switching triggers off for a load, or restarting a sequence, changes no schema.
+    // Switching triggers off for a load, restarting a sequence, or giving something to another owner, changes no schema.
     let operational = verb == "ALTER"
-        && (says("TRIGGER") && (says("DISABLE") || says("ENABLE")) || kind == "SEQUENCE" && says("RESTART"));
+        && (says("TRIGGER") && (says("DISABLE") || says("ENABLE"))
+            || kind == "SEQUENCE" && says("RESTART")
+            || after.windows(2).any(|pair| pair == ["OWNER", "TO"]) && !says("RENAME"));
     (!operational).then(|| Statement { verb: format!("{verb} {kind}"), object, in_do: false })
 }
 
@@ -269,6 +271,7 @@ mod tests {
             ("CREATE OR REPLACE FUNCTION f() RETURNS int AS $$ CREATE TABLE x $$", "CREATE FUNCTION f"),
             ("BEGIN; DROP TABLE a; DROP VIEW b; COMMIT", "DROP TABLE a; DROP VIEW b"),
             ("DO $$ BEGIN ALTER TABLE t ADD x int; END $$", "DO … ALTER TABLE t"),
+            ("ALTER TABLE t RENAME COLUMN owner TO holder", "ALTER TABLE t"),
             ("DO $x$ BEGIN EXECUTE 'CREATE INDEX i ON t (a)'; END $x$;", "DO … CREATE INDEX i"),
             ("SET search_path = app; CREATE TYPE mood AS ENUM ('a;b')", "CREATE TYPE mood"),
             ("CREATE MATERIALIZED VIEW m AS SELECT 1", "CREATE VIEW m"),
@@ -292,6 +295,8 @@ mod tests {
             "ALTER TABLE t DISABLE TRIGGER ALL",
             "ALTER SEQUENCE s RESTART WITH 1",
             "DO $$ BEGIN PERFORM 1; END $$",
+            "ALTER TABLE app.t OWNER TO somebody",
+            "DO $$ BEGIN EXECUTE format('ALTER TABLE public.%I OWNER TO x', t); END $$",
             "drop",
             "'",
             "$",
