@@ -87,15 +87,16 @@ class Driver:
     def do_graph(self, request):
         """The revisions, from the bases to the heads. Loads them, but neither env.py nor, if it can, the application."""
         try:
-            self.read_graph()
+            return self.read_graph()
         except RuntimeError as error:
             # A revision that needs the application: Flask-Migrate loads revisions within its context.
             needs_application = "application context" in str(error) and self.setup["app"]
             if not (needs_application and "DATABASE_URL" in os.environ):
                 raise
-            self.stage = "application"
-            with self.load_application().app_context():
-                self.read_graph()
+        # Beyond the handler: what goes wrong now has nothing to do with that error.
+        self.stage = "application"
+        with self.load_application().app_context():
+            self.read_graph()
 
     def read_graph(self):
         self.stage = "graph"

@@ -78,6 +78,13 @@ async fn a_revision_that_needs_the_application_is_read_within_it() {
     fs::write(folder.path().join("migrations/versions/one.py"), revision).unwrap();
     let deployed = deploy_app(&database, folder.path(), "application:create_app").await.unwrap();
     assert_eq!(deployed.revisions.len(), 1, "{deployed:?}");
+
+    // What keeps the application from being loaded is told, and not that the revision needs it.
+    fs::write(folder.path().join("application.py"), format!("import nowhere\n{app}")).unwrap();
+    let failure = deploy_app(&database, folder.path(), "application:create_app").await.unwrap_err();
+    assert_eq!(code(&failure), "migrations.app-failed", "{failure:?}");
+    assert!(failure.to_string().contains("nowhere"), "{failure}");
+    assert!(failure.at.as_ref().unwrap().file.ends_with("application.py"), "{failure}");
 }
 
 #[tokio::test]
