@@ -97,20 +97,7 @@ impl<'a> Course<'a> {
         let driver = graph.as_ref().is_ok_and(|graph| !graph.imports_application).then_some(driver);
         let mut report = Report::default();
         report.findings.extend(files?);
-        let graph = match graph {
-            Ok(graph) => graph,
-            Err(failure) if is_unreadable(&failure) => {
-                let told = text::gate::GRAPH_UNREADABLE.with("why", failure.why.as_deref().unwrap_or("?"));
-                let finding = Finding::new(Severity::Error, "migrations", told);
-                report.findings.push(match failure.at {
-                    Some(place) => finding.at(place),
-                    None => finding,
-                });
-                report.upgrade = Verdict::Failed;
-                Graph::default()
-            }
-            Err(failure) => return Err(failure),
-        };
+        let graph = graph_or_finding(graph, &mut report)?;
         let (checked, by_branch) = branch::checked(order.scope, &graph, added);
         report.head = graph.heads.first().filter(|_| graph.heads.len() == 1).cloned();
         let to = report.head.clone().unwrap_or_else(|| "heads".to_owned());
@@ -409,6 +396,23 @@ impl<'a> Course<'a> {
         self.report.add(findings);
         self.report
     }
+}
+
+/// The revisions; none, and a finding, where Alembic could not read them.
+fn graph_or_finding(graph: Result<Graph>, report: &mut Report) -> Result<Graph> {
+    let failure = match graph {
+        Ok(graph) => return Ok(graph),
+        Err(failure) if is_unreadable(&failure) => failure,
+        Err(failure) => return Err(failure),
+    };
+    let told = text::gate::GRAPH_UNREADABLE.with("why", failure.why.as_deref().unwrap_or("?"));
+    let finding = Finding::new(Severity::Error, "migrations", told);
+    report.findings.push(match failure.at {
+        Some(place) => finding.at(place),
+        None => finding,
+    });
+    report.upgrade = Verdict::Failed;
+    Ok(Graph::default())
 }
 
 /// What the files themselves tell.
