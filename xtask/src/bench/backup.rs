@@ -90,32 +90,45 @@ async fn wal(bench: &Bench, pusher: &Program, peer: Option<&PgBackRest>) -> Resu
     }
     let ratio =
         |ours: f64| theirs.map(|theirs| format!(" = {:.1} x (bar 2)", ours / theirs)).unwrap_or_default();
-    let pushed = rate(pusher.push(&segments)?);
-    say(format!("WAL, obyra-db backup wal-push: {pushed:.1} segments/s{}", ratio(pushed)));
-    let (count, wall) = receiver.receive()?;
+    let (pushed, memory) = pusher.push(&segments)?;
+    let pushed = rate(pushed);
+    let memory = memory / 1_000_000;
+    say(format!("WAL, obyra-db backup wal-push: {pushed:.1} segments/s, {memory} MB{}", ratio(pushed)));
+    let (count, Cost { wall, memory, .. }) = receiver.receive()?;
     let received = count as f64 / wall.as_secs_f64();
-    say(format!("WAL, obyra-db backup wal: {received:.1} segments/s{}", ratio(received)));
+    let memory = memory / 1_000_000;
+    say(format!("WAL, obyra-db backup wal: {received:.1} segments/s, {memory} MB{}", ratio(received)));
     Ok(())
 }
 
 /// What the machine can do: nobody is below this.
 fn limits(bench: &Bench) -> Result<()> {
     let target = bench.scratch("limit");
-    let folder = target.display();
-    let copied = timed(|| shell(&format!("cp -r {} {folder} && sync -f {folder}", bench.data())))?;
+    let (data, folder) = (bench.data(), target.display());
+    // Nobody backs up the log with the files.
+    let files = format!("find {data} -path {data}/pg_wal -prune -o -type f -print | sort");
+    let copied = timed(|| {
+        let script =
+            format!("mkdir {folder} && {files} | xargs cp --parents -t {folder} && sync -f {folder}");
+        shell(&script)
+    })?;
     std::fs::remove_dir_all(&target)?;
+    let mut bytes = 0;
     let packed = timed(|| {
         let out = bench.scratch("limit.zst");
-        let script =
-            format!("find {} -type f | sort | xargs cat | zstd -q -1 -T2 > {}", bench.data(), out.display());
+        let script = format!("{files} | xargs cat | zstd -q -1 -T2 > {}", out.display());
         shell(&script)?;
+        bytes = std::fs::metadata(&out)?.len();
         std::fs::remove_file(out).map_err(Into::into)
     });
     let packed = match packed {
-        Ok(packed) => format!("{:.2} s", packed.as_secs_f64()),
+        Ok(packed) => {
+            let ratio = bench.bytes()? as f64 / bytes as f64;
+            format!("{:.2} s, {} MB, 1:{ratio:.1}", packed.as_secs_f64(), bytes / 1_000_000)
+        }
         Err(error) => format!("not measured: {error}"),
     };
-    say(format!("cp -r, synced: {:.2} s; cat | zstd -1 -T2: {packed}", copied.as_secs_f64()));
+    say(format!("cp, synced: {:.2} s; cat | zstd -1 -T2: {packed}", copied.as_secs_f64()));
     Ok(())
 }
 

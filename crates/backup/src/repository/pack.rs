@@ -11,6 +11,7 @@
 //! frame opens only where it was written.
 
 use std::cell::RefCell;
+use std::io::Cursor;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
@@ -101,7 +102,6 @@ pub struct PackWriter {
     buffer: Vec<u8>,
     directory: Vec<Entry>,
     compressor: zstd::bulk::Compressor<'static>,
-    scratch: Vec<u8>,
 }
 
 /// A finished pack.
@@ -120,26 +120,22 @@ pub struct Sealed {
 impl PackWriter {
     /// Begins the pack of that name; `level` is zstd's.
     pub fn new(keys: &Keyring, name: &str, level: i32) -> Result<Self> {
+        Self::reusing(Vec::new(), keys, name, level)
+    }
+
+    /// The same, in memory that held another pack.
+    pub fn reusing(mut buffer: Vec<u8>, keys: &Keyring, name: &str, level: i32) -> Result<Self> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
         let seal = Seal { key: keys.sealing()?, salt };
-        let mut buffer = Vec::new();
+        buffer.clear();
         buffer.extend_from_slice(MAGIC);
         buffer.extend_from_slice(&seal.key.0);
         buffer.extend_from_slice(&salt);
         let compressor = zstd::bulk::Compressor::new(level).map_err(compression)?;
         let key = pack_key(keys, &seal, name)?;
         let name = name.to_owned();
-        Ok(PackWriter {
-            name,
-            seal,
-            key,
-            level,
-            buffer,
-            directory: Vec::new(),
-            compressor,
-            scratch: Vec::new(),
-        })
+        Ok(PackWriter { name, seal, key, level, buffer, directory: Vec::new(), compressor })
     }
 
     /// Bytes so far.
@@ -169,19 +165,23 @@ impl PackWriter {
         Ok(at)
     }
 
+    /// Compresses and seals where the frame will lie: its bytes are not moved again.
     fn seal_frame(&mut self, kind: Kind, raw: &[u8]) -> Result<FrameAt> {
-        let bound = zstd::zstd_safe::compress_bound(raw.len());
-        self.scratch.clear();
-        self.scratch.reserve(bound);
-        self.compressor.compress_to_buffer(raw, &mut self.scratch).map_err(compression)?;
         let offset = length(self.buffer.len())?;
-        let aad = additional(&self.name, kind);
-        self.key
-            .seal_in_place_append_tag(nonce(offset), Aad::from(&aad), &mut self.scratch)
-            .map_err(|_| Failure::new(text::backup::SEAL.with("object", &self.name)))?;
+        let begin = self.buffer.len() + FRAME_HEADER;
+        self.buffer.reserve(FRAME_HEADER + zstd::zstd_safe::compress_bound(raw.len()) + TAG);
         self.buffer.push(kind as u8);
-        self.buffer.extend_from_slice(&length(self.scratch.len())?.to_le_bytes());
-        self.buffer.extend_from_slice(&self.scratch);
+        self.buffer.extend_from_slice(&[0; FRAME_HEADER - 1]);
+        let mut behind = Cursor::new(&mut self.buffer);
+        behind.set_position(begin as u64);
+        self.compressor.compress_to_buffer(raw, &mut behind).map_err(compression)?;
+        let aad = additional(&self.name, kind);
+        let compressed = &mut self.buffer[begin..];
+        let tag = self.key.seal_in_place_separate_tag(nonce(offset), Aad::from(&aad), compressed);
+        let tag = tag.map_err(|_| Failure::new(text::backup::SEAL.with("object", &self.name)))?;
+        self.buffer.extend_from_slice(tag.as_ref());
+        let sealed = length(self.buffer.len() - begin)?;
+        self.buffer[begin - 4..begin].copy_from_slice(&sealed.to_le_bytes());
         Ok(FrameAt { offset, stored: length(self.buffer.len())? - offset })
     }
 

@@ -35,8 +35,8 @@ use writer::{Fetched, Writer};
 
 /// Windows that are prepared at the same time.
 const WINDOWS: usize = 2;
-/// Jobs that are fetched at the same time: a pack each, at the most.
-const FETCHES: usize = 2;
+/// Jobs that are fetched at the same time.
+const FETCHES: usize = 4;
 
 /// A small file that is not in the backup as such: `backup_label`, `recovery.signal` and the like.
 #[derive(Clone, Debug, PartialEq, Eq)]

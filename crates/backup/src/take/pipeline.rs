@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use super::census::{Census, FileId};
 use super::parents::ParentPiece;
 use super::repack::Repacking;
-use super::worker::{Finished, Worker};
+use super::worker::{Finished, RESERVE, Worker};
 use crate::Result;
 use crate::page::RelationFile;
 use crate::repository::Repository;
@@ -53,10 +54,25 @@ pub(super) struct Shared {
     pub(super) sequence: AtomicU32,
     /// Bytes of the blocks that were stored.
     pub(super) added: AtomicU64,
+    /// Memory of packs that were put, for the next ones.
+    pub(super) buffers: Mutex<Vec<Vec<u8>>>,
     pub(super) stopped: AtomicBool,
 }
 
 impl Shared {
+    /// Memory for a pack: that of one that was put, if there is any.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        let used = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        used.unwrap_or_else(|| Vec::with_capacity(self.pack_bytes() + RESERVE))
+    }
+
+    /// Memory that a store may still hold on to is not used again.
+    fn give_back(&self, bytes: Bytes) {
+        if let Ok(bytes) = bytes.try_into_mut() {
+            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(bytes.into());
+        }
+    }
+
     /// Bytes at which a pack is ended: the more threads, the smaller.
     pub(super) fn pack_bytes(&self) -> usize {
         (PACKS_BYTES / (self.threads + PUTS + 1)).clamp(PACK_BYTES / 4, PACK_BYTES)
@@ -280,7 +296,8 @@ async fn put_all(shared: Arc<Shared>, mut packs: mpsc::Receiver<Finished>) -> Re
 
 async fn put(shared: &Shared, Finished { id, sealed }: Finished) -> Result<()> {
     let entry = PackEntry::of(id, &sealed);
-    shared.repository.store.create_new(&sealed.name, sealed.bytes).await?;
+    shared.repository.store.create_new(&sealed.name, sealed.bytes.clone()).await?;
+    shared.give_back(sealed.bytes);
     shared.census.lock().put(entry);
     Ok(())
 }

@@ -89,6 +89,7 @@ impl Stage<'_> {
             census: Default::default(),
             sequence: Default::default(),
             added: Default::default(),
+            buffers: Default::default(),
             stopped: Default::default(),
         });
         let (pipeline, entrance) = Pipeline::start(&shared, contents);

@@ -23,7 +23,7 @@ const FRAME_BYTES: usize = FRAME_BLOCKS * BLOCK;
 /// Bytes of map pieces that are compressed together: sixteen of whole extents.
 const MAP_BYTES: usize = 256 << 10;
 /// What the last frames of a pack may take.
-const RESERVE: usize = 768 << 10;
+pub(super) const RESERVE: usize = 768 << 10;
 /// What a pack's directory tells of a frame, about.
 const ENTRY_BYTES: usize = 64;
 /// The frame of a block that waits in the worker's buffer.
@@ -319,7 +319,8 @@ fn open<'p>(pack: &'p mut Option<OpenPack>, shared: &Shared) -> Result<&'p mut O
     if pack.is_none() {
         let sequence = shared.sequence.fetch_add(1, Ordering::Relaxed);
         let id = PackId { backup: shared.backup.clone(), sequence };
-        let writer = PackWriter::new(&shared.repository.keys, &shared.cluster.pack(&id), shared.level)?;
+        let (keys, name) = (&shared.repository.keys, shared.cluster.pack(&id));
+        let writer = PackWriter::reusing(shared.buffer(), keys, &name, shared.level)?;
         *pack = Some(OpenPack { id, writer, directory: 0 });
     }
     pack.as_mut().ok_or_else(stopped)

@@ -4,13 +4,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use obyra_postgres::secrecy::ExposeSecret as _;
 
 use super::cluster::{Bench, size_of};
-use super::program::{command, finish, sync};
+use super::program::{as_a_server_does, command, finish, sync};
 use super::{Cost, timed};
 
 /// pgBackRest with a repository of its own.
@@ -18,6 +18,7 @@ pub struct PgBackRest {
     program: PathBuf,
     config: PathBuf,
     repository: PathBuf,
+    spool: PathBuf,
     owner: (u32, u32),
     password: String,
 }
@@ -46,8 +47,8 @@ impl PgBackRest {
         let repository = bench.scratch("pgbackrest");
         let block =
             if version(program).is_some_and(|v| v.contains(" 2.45")) { "" } else { "repo1-block=y\n" };
-        let log = bench.scratch("pgbackrest-log");
-        for folder in [&repository, &log] {
+        let (log, spool) = (bench.scratch("pgbackrest-log"), bench.scratch("pgbackrest-spool"));
+        for folder in [&repository, &log, &spool] {
             std::fs::create_dir_all(folder)?;
             std::os::unix::fs::chown(folder, Some(owner.0), Some(owner.1))?;
         }
@@ -66,7 +67,7 @@ impl PgBackRest {
         let config = bench.scratch("pgbackrest.conf");
         std::fs::write(&config, settings)?;
         let password = admin.password().map(|p| p.expose_secret().to_owned()).unwrap_or_default();
-        let peer = PgBackRest { program: program.to_path_buf(), config, repository, owner, password };
+        let peer = PgBackRest { program: program.to_path_buf(), config, repository, spool, owner, password };
         finish(peer.command().args(["--no-online", "stanza-create"]))?;
         Ok(peer)
     }
@@ -105,13 +106,24 @@ impl PgBackRest {
         Ok(Cost { wall, ..Cost::default() })
     }
 
-    /// Pushes segments one by one, as a server does.
+    /// Pushes segments that wait: the better of its two ways, one by one, and ahead of the server.
     pub fn push(&self, segments: &[PathBuf]) -> Result<Duration> {
-        let begun = Instant::now();
-        for segment in segments {
-            finish(self.command().arg("archive-push").arg(segment))?;
+        let one_by_one = self.push_with(segments, &["--no-archive-async"])?;
+        // What was pushed would be found there already.
+        for entry in std::fs::read_dir(self.repository.join("archive/main"))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path)?;
+            }
         }
-        Ok(begun.elapsed())
+        let spool = format!("--spool-path={}", self.spool.display());
+        Ok(one_by_one.min(self.push_with(segments, &["--archive-async", &spool])?))
+    }
+
+    fn push_with(&self, segments: &[PathBuf], how: &[&str]) -> Result<Duration> {
+        as_a_server_does(segments, |segment| {
+            finish(self.command().args(how).arg("archive-push").arg(segment))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use obyra_postgres::secrecy::ExposeSecret as _;
@@ -99,22 +99,28 @@ impl Program {
         finish(&mut self.command(&["backup", "wal", "production", "--until-caught-up"]))
     }
 
-    /// Pushes segments one by one, as a server does.
-    pub fn push(&self, segments: &[PathBuf]) -> Result<Duration> {
-        let begun = Instant::now();
-        for segment in segments {
+    /// Pushes segments that wait; returns the time, and the most memory that a call took.
+    pub fn push(&self, segments: &[PathBuf]) -> Result<(Duration, u64)> {
+        let mut memory = 0;
+        let wall = as_a_server_does(segments, |segment| {
             let path = segment.display().to_string();
-            finish(&mut self.command(&["backup", "wal-push", "production", &path]))?;
-        }
-        Ok(begun.elapsed())
+            memory =
+                finish_measured(&mut self.command(&["backup", "wal-push", "production", &path]))?.max(memory);
+            Ok(())
+        })?;
+        Ok((wall, memory))
     }
 
-    /// Receives what the slot kept: segments, and the time.
-    pub fn receive(&self) -> Result<(usize, Duration)> {
+    /// Receives what the slot kept: how many segments, and what that cost.
+    pub fn receive(&self) -> Result<(usize, Cost)> {
         let before = self.segments()?;
-        let wall =
-            timed(|| finish(&mut self.command(&["backup", "wal", "production", "--until-caught-up"])))?;
-        Ok((self.segments()? - before, wall))
+        let mut memory = 0;
+        let wall = timed(|| {
+            memory =
+                finish_measured(&mut self.command(&["backup", "wal", "production", "--until-caught-up"]))?;
+            Ok(())
+        })?;
+        Ok((self.segments()? - before, Cost { wall, memory, ..Cost::default() }))
     }
 
     fn segments(&self) -> Result<usize> {
@@ -129,6 +135,29 @@ impl Program {
         }
         Ok(count)
     }
+}
+
+/// Hands over segments as a server whose archive has fallen behind: all are marked as ready, one call for each,
+/// in order, and what was archived is marked as done.
+pub fn as_a_server_does(
+    segments: &[PathBuf],
+    mut archive: impl FnMut(&Path) -> Result<()>,
+) -> Result<Duration> {
+    let mark = |segment: &Path, ending: &str| {
+        let (folder, name) = (segment.parent()?, segment.file_name()?.to_str()?);
+        Some(folder.join("archive_status").join(format!("{name}.{ending}")))
+    };
+    for segment in segments {
+        std::fs::write(mark(segment, "ready").context("a segment")?, "")?;
+    }
+    timed(|| {
+        for segment in segments {
+            archive(segment)?;
+            let (ready, done) = (mark(segment, "ready"), mark(segment, "done"));
+            std::fs::rename(ready.context("a segment")?, done.context("a segment")?)?;
+        }
+        Ok(())
+    })
 }
 
 /// A child process.
@@ -159,7 +188,7 @@ fn finish_measured(command: &mut Command) -> Result<u64> {
         let line = seen.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         largest = largest.max(kilobytes.unwrap_or(0) * 1024);
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(2));
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {

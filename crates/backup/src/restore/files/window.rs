@@ -24,6 +24,8 @@ use crate::restore::place::failed;
 const EXTENTS: usize = 32;
 /// Files in a window, where they are small.
 const FILES: usize = 1024;
+/// Stored bytes that are fetched together, unless one frame is larger: half a dozen of these are in memory.
+const JOB_BYTES: u32 = 2 << 20;
 /// Bytes that are read at a time to see whether they are right already.
 const READ: usize = 32 * BLOCK;
 
@@ -99,7 +101,7 @@ pub(super) struct Extent {
     pub piece: Piece,
 }
 
-/// The frames of one pack that a window needs.
+/// Frames of one pack that a window needs.
 pub(super) struct Job {
     pub window: Arc<Window>,
     /// The pack's position in the manifest.
@@ -173,12 +175,21 @@ impl Window {
                     .push(placement);
             }
         }
-        let jobs = found.into_iter().map(|(pack, frames)| {
-            let frames = frames.into_iter();
-            let frames = frames.map(|((offset, stored), placed)| (FrameAt { offset, stored }, placed));
-            Job { window: window.clone(), pack, frames: frames.collect() }
-        });
-        Ok(jobs.collect())
+        let mut jobs: Vec<Job> = Vec::new();
+        for (pack, frames) in found {
+            let mut bytes = u32::MAX;
+            for ((offset, stored), placed) in frames {
+                if bytes.saturating_add(stored) > JOB_BYTES {
+                    jobs.push(Job { window: window.clone(), pack, frames: Vec::new() });
+                    bytes = 0;
+                }
+                bytes += stored;
+                if let Some(job) = jobs.last_mut() {
+                    job.frames.push((FrameAt { offset, stored }, placed));
+                }
+            }
+        }
+        Ok(jobs)
     }
 
     /// Which blocks of an extent are on the disk as they should be.
