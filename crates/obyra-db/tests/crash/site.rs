@@ -150,7 +150,7 @@ impl Site {
         }
     }
 
-    /// Starts the server if it does not run.
+    /// Starts the server if it does not run, and waits until it answers.
     pub async fn start_server(&self) {
         let cluster = Embedded::up(&self.spec, &self.installation, &Quiet).await.unwrap();
         // Its port may be another now; whoever knew it finds it under the old one.
@@ -162,6 +162,12 @@ impl Site {
         if now != known {
             let _ = fs::remove_file(&known);
             symlink(now, known).unwrap();
+        }
+        // One whose process died runs, and recovers.
+        let begun = Instant::now();
+        while Session::connect(&self.admin, Limits::default()).await.is_err() {
+            assert!(begun.elapsed() < PATIENCE, "the server does not get ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
