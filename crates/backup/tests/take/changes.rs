@@ -2,7 +2,6 @@
 //! that are damaged, and of a backup that was interrupted.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use obyra_backup::page;
@@ -10,19 +9,12 @@ use obyra_backup::repository::manifest::{DamagedBlock, Header};
 use obyra_backup::restore::{Into, Place, Restore, Target};
 use obyra_backup::take::{self, From, Options};
 use obyra_evidence::{Message, Progress, Quiet};
-use obyra_postgres::Session;
 use obyra_postgres::replication::Checkpoint;
 
 use super::server::{Server, Setup, eventually};
-use super::site::{Site, Way, ask, prove_sound};
+use super::site::{Site, Way, ask, flip, path_of, prove_sound};
 
 const BLOCK: usize = 8192;
-
-/// Where a table is in the data directory; its blocks are on the disk.
-async fn path_of(session: &Session, table: &str) -> String {
-    session.batch_execute("CHECKPOINT").await.unwrap();
-    ask(session, &format!("SELECT pg_relation_filepath('{table}')")).await
-}
 
 /// A file of a backup.
 async fn kept(site: &Site, header: &Header, path: &str) -> Vec<u8> {
@@ -97,10 +89,7 @@ async fn a_damaged_block_is_named_and_nothing_is_lost() {
     let path = path_of(&session, "t").await;
     drop(session);
     site.server.stop().await;
-    let file = fs::File::options().read(true).write(true).open(site.server.data().join(&path)).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, 2 * BLOCK as u64 + 5000).unwrap();
-    file.write_all_at(&[!byte[0]], 2 * BLOCK as u64 + 5000).unwrap();
+    flip(&site.server.data().join(&path), 2);
     site.server.start().await;
     let on_disk = fs::read(site.server.data().join(&path)).unwrap();
     for way in [Way::Protocol, Way::Local] {

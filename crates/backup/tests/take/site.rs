@@ -2,6 +2,8 @@
 //! back as servers.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
@@ -185,6 +187,20 @@ pub async fn prove_sound(site: &Site, instance: Instance) {
     check.arg("--check").arg("-D").arg(scratch.data());
     let said = run(check);
     assert!(said.contains("Bad checksums:  0"), "{said}");
+}
+
+/// Where a table is in the data directory; its blocks are on the disk.
+pub async fn path_of(session: &Session, table: &str) -> String {
+    session.batch_execute("CHECKPOINT").await.unwrap();
+    ask(session, &format!("SELECT pg_relation_filepath('{table}')")).await
+}
+
+/// Damages a block of a file; the second time, mends it.
+pub fn flip(file: &Path, block: u64) {
+    let file = fs::File::options().read(true).write(true).open(file).unwrap();
+    let (mut byte, at) = ([0], block * 8192 + 5000);
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
 }
 
 /// The one value that a statement asks for, as text.

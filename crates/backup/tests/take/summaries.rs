@@ -2,7 +2,7 @@
 //! cluster is, byte for byte, and where the summaries do not reach, everything is read.
 
 use std::fs;
-use std::os::unix::fs::{FileExt as _, chown};
+use std::os::unix::fs::chown;
 use std::path::PathBuf;
 
 use obyra_backup::page::{self, Fork, RelationFile};
@@ -12,7 +12,7 @@ use obyra_backup::take::{Options, Taken};
 use obyra_postgres::Session;
 
 use super::server::eventually;
-use super::site::{Site, Way, ask, contents, prove_sound};
+use super::site::{Site, Way, ask, contents, flip, path_of, prove_sound};
 use super::whole::{Begun, Load, disturb, furnish, in_database, restored};
 
 const BLOCK: usize = 8192;
@@ -226,14 +226,10 @@ async fn a_file_with_a_damaged_block_or_a_lost_map_is_sent_whole() {
         let filled = format!("CREATE TABLE {table} AS SELECT n FROM generate_series(1, 50000) n");
         session.batch_execute(&filled).await.unwrap();
     }
-    session.batch_execute("CHECKPOINT").await.unwrap();
-    let path = ask(&session, "SELECT pg_relation_filepath('t')").await;
+    let path = path_of(&session, "t").await;
     drop(session);
     site.server.stop().await;
-    let file = fs::File::options().read(true).write(true).open(site.server.data().join(&path)).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, 2 * BLOCK as u64 + 5000).unwrap();
-    file.write_all_at(&[!byte[0]], 2 * BLOCK as u64 + 5000).unwrap();
+    flip(&site.server.data().join(&path), 2);
     site.server.start().await;
     let damaged = vec![DamagedBlock { path: path.clone(), block: 2 }];
     let (full, _) = take(&site).await;
@@ -241,7 +237,7 @@ async fn a_file_with_a_damaged_block_or_a_lost_map_is_sent_whole() {
     let (second, _) = take(&site).await;
     assert!(second.header.changed_only.is_some());
     assert_eq!(second.header.damaged, damaged, "it still is");
-    file.write_all_at(&byte, 2 * BLOCK as u64 + 5000).unwrap();
+    flip(&site.server.data().join(&path), 2);
     let third = take_changes(&site).await;
     assert_eq!(third.damaged, [], "somebody mended it, and no log tells of it");
     is_what_the_server_has(&site, &third).await;

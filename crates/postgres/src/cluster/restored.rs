@@ -194,28 +194,19 @@ async fn launch(
     let child = command.spawn().map_err(|e| tools::cannot_run(&program, &scratch.user, &e))?;
     let mut server = Server { child };
     progress.begin(text::cluster::RECOVERING.message(), settings.replay_bytes());
-    let awaited = if settings.answers_in_recovery { Awaited::Pause } else { Awaited::End };
-    let told = watch(&mut server, layout, Reader::new(&log, said_before), awaited, progress).await;
+    let pauses = settings.answers_in_recovery;
+    let told = watch(&mut server, layout, Reader::new(&log, said_before), pauses, progress).await;
     progress.done();
     Ok((server, told?))
 }
 
-/// What recovery comes to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    /// Its end.
-    End,
-    /// The pause at its target. A server that answers in recovery says that it is ready as soon as it is
-    /// consistent, which may be long before.
-    Pause,
-}
-
-/// Waits until recovery has come to what is awaited, or the server has ended.
+/// Waits until recovery has ended, or paused at its target, or the server has ended. One that pauses says that it
+/// is ready as soon as it is consistent, which may be long before its target.
 async fn watch(
     server: &mut Server,
     layout: &Layout,
     mut reader: Reader,
-    awaited: Awaited,
+    pauses: bool,
     progress: &dyn Progress,
 ) -> Result<Told> {
     loop {
@@ -224,11 +215,10 @@ async fn watch(
         if let Some(status) = ended {
             return Err(reader.told().failure(&status.to_string()));
         }
-        let has_come = match awaited {
-            Awaited::Pause => reader.told().paused,
-            Awaited::End => {
-                PidFile::read(&layout.data())?.is_some_and(|f| f.ready && f.pid == server.child.id())
-            }
+        let has_come = if pauses {
+            reader.told().paused
+        } else {
+            PidFile::read(&layout.data())?.is_some_and(|f| f.ready && f.pid == server.child.id())
         };
         if has_come {
             // What it said last may have come between the two looks.
