@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jiff::{SignedDuration, Timestamp};
 use obyra_evidence::{Failure, text};
 
 use super::Request;
@@ -32,7 +33,7 @@ impl Prepared {
         cluster: ClusterId,
         request: &Request,
     ) -> Result<Prepared> {
-        let backup = BackupId::new(request.now, random()?);
+        let backup = name(repository, cluster, request.now).await?;
         let note = Note {
             environment: request.environment.clone(),
             host: request.host.clone(),
@@ -47,7 +48,7 @@ impl Prepared {
         let mut layers = Vec::new();
         let (mut parent, mut resumed, mut missing) = (None, Vec::new(), HashSet::new());
         if !request.options.full {
-            let manifest = newest(repository, cluster, &mut claim).await?;
+            let manifest = newest_before(&backup, repository, cluster, &mut claim).await?;
             let after = manifest.as_ref().map(|manifest| &manifest.header.id);
             for id in interrupted_after(repository, cluster, after).await? {
                 if claim.hold(std::slice::from_ref(&id)).await?.is_empty() {
@@ -76,9 +77,24 @@ impl Prepared {
     }
 }
 
-/// The newest backup that can be held and whose manifest can be read.
-async fn newest(repository: &Repository, cluster: ClusterId, claim: &mut Claim) -> Result<Option<Manifest>> {
-    for (id, _) in catalogue::ids(repository, cluster).await?.into_iter().rev() {
+/// A name that sorts after those of the backups that are complete: also in the second in which the last one
+/// began, and where its host's clock was ahead of ours.
+async fn name(repository: &Repository, cluster: ClusterId, now: Timestamp) -> Result<BackupId> {
+    let last = catalogue::ids(repository, cluster).await?.pop().and_then(|(id, _)| id.begun());
+    let after = last.map(|last| last + SignedDuration::from_secs(1));
+    Ok(BackupId::new(after.map_or(now, |after| after.max(now)), random()?))
+}
+
+/// The newest backup that can be held and whose manifest can be read. One that was completed meanwhile beside
+/// this one may be called later, and then is no parent of it.
+async fn newest_before(
+    backup: &BackupId,
+    repository: &Repository,
+    cluster: ClusterId,
+    claim: &mut Claim,
+) -> Result<Option<Manifest>> {
+    let earlier = catalogue::ids(repository, cluster).await?.into_iter().filter(|(id, _)| id < backup);
+    for (id, _) in earlier.rev() {
         if claim.hold(std::slice::from_ref(&id)).await?.is_empty() {
             continue;
         }

@@ -81,6 +81,19 @@ async fn only_what_changed_is_stored_and_no_position_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_sort_as_the_backups_follow_each_other() {
+    let site = Site::around(Server::start_new(Setup::default()).await).await;
+    let first = site.try_take(Way::Local, Options::default(), &Quiet).await.unwrap().header;
+    // The clock of another host.
+    site.days_pass(-1);
+    let second = site.try_take(Way::Local, Options::default(), &Quiet).await.unwrap().header;
+    assert_eq!(second.parent, Some(first.id.clone()));
+    assert!(second.started < first.started && second.id > first.id, "{} {}", first.id, second.id);
+    let names: Vec<_> = site.headers().await.into_iter().map(|header| header.id).collect();
+    assert_eq!(names, [first.id, second.id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_block_is_named_and_nothing_is_lost() {
     let mut site = Site::new(16).await;
     let session = site.session().await;
