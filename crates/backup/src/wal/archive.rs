@@ -268,7 +268,9 @@ impl Archive {
         off_the_runtime(move || {
             let file = name.rsplit('/').next().unwrap_or_default();
             let refused = |fault| pages::refusal(fault, file, cluster);
-            let mut pack = PackWriter::new(&keys, &name, LEVEL)?;
+            // It never grows, which would take half as much again; what is not written takes nothing.
+            let room = Vec::with_capacity(content.bytes().min(RAW_MAX));
+            let mut pack = PackWriter::reusing(room, &keys, &name, LEVEL)?;
             content.each(|piece| {
                 check.as_mut().map_or(Ok(()), |check| check.piece(piece)).map_err(refused)?;
                 pack.push(kind, piece, Vec::new()).map(drop)

@@ -29,6 +29,16 @@ impl From<Bytes> for Content {
 }
 
 impl Content {
+    /// How many bytes it is. Of a file that cannot be asked, none: whoever reads it tells.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Content::Bytes(bytes) => bytes.len(),
+            Content::File(path) => {
+                std::fs::metadata(path).ok().and_then(|file| file.len().try_into().ok()).unwrap_or(0)
+            }
+        }
+    }
+
     /// Hands it over in pieces: each of the same size but the last.
     pub fn each(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match self {

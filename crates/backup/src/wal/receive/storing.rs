@@ -15,7 +15,7 @@ use super::backoff::Backoff;
 use crate::Result;
 
 /// Bytes of segments that are under way to the store at once, if there is more than one.
-const UNDER_WAY_BYTES: u64 = 64 << 20;
+const UNDER_WAY_BYTES: u64 = 48 << 20;
 
 /// Segments that are under way to the store at once, however small they are.
 const UNDER_WAY_MAX: u64 = 16;
