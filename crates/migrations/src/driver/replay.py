@@ -173,10 +173,14 @@ class Replay(Upgrade):
     # -- down and up again ---------------------------------------------------------------------
 
     def for_good(self, step):
+        impl = self.context.impl
+        memo = impl.memo
         for phase, is_upgrade in (("reversed", False), ("repeated", True)):
             self.commit()
             self.start(step.revision.revision)
+            impl.memo = {}  # see `attempt`
             yield self.marked(type(step)(self.script.revision_map, step.revision, is_upgrade), phase)
+        impl.memo = memo
 
     def round_trip(self, revision):
         connection = self.context.connection
@@ -184,6 +188,7 @@ class Replay(Upgrade):
         module = revision.module
         legs = [("reversed", module.downgrade), ("repeated", module.upgrade)]
         before = "SAVEPOINT obyra_gate"
+        memo = self.context.impl.memo
         self.strict = True
         try:
             if may_be_guarded(revision.path):
@@ -195,6 +200,7 @@ class Replay(Upgrade):
                 before = ""
         finally:
             self.strict = False
+            self.context.impl.memo = memo
             # A revision that sent COMMIT or ROLLBACK by itself took the savepoint with it: then this is where it fails.
             self.phase = "reversed"
             self.execute("ROLLBACK TO SAVEPOINT obyra_gate")
@@ -205,6 +211,8 @@ class Replay(Upgrade):
     def attempt(self, phase, revision, run, before):
         """One leg; `before` are statements that lead to its start."""
         self.needs_commit, self.phase = False, phase
+        # A command of its own, as a person would run it, knows nothing of the types that an earlier one made.
+        self.context.impl.memo = {}
         self.driver.stage, self.driver.revision = "revision", revision.revision
         self.execute("; ".join(filter(None, (before, self.mark_of(phase, revision.revision)))))
         error = look = None

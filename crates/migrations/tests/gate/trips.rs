@@ -112,6 +112,23 @@ op.execute('DROP TYPE old_mood')";
     }
 }
 
+/// `create_table` makes the type of an Enum by itself, and Alembic remembers for the rest of a command that it has.
+#[tokio::test]
+async fn a_type_that_a_table_makes_comes_back() {
+    let make = "import sqlalchemy as sa
+op.create_table('moods', sa.Column('mood', sa.Enum('a', 'b', name='mood')))";
+    let index = "
+with op.get_context().autocommit_block():
+    op.create_index('moods_mood', 'moods', ['mood'], postgresql_concurrently=True)";
+    for make in [make.to_owned(), make.to_owned() + index] {
+        let drop = "op.drop_table('moods')\nop.execute('DROP TYPE mood')";
+        let report = gated(&Project::new().revision_of("one", &[], &make, drop)).await;
+        assert_eq!((rules(&report), report.downgrade), (Vec::new(), Verdict::Passed), "{make}");
+    }
+    let project = Project::new().revision_of("one", &[], make, "op.drop_table('moods')");
+    assert_eq!(found(&project).await, ["gate.downgrade-differs one.py:13"]);
+}
+
 #[tokio::test]
 async fn concurrent_indexes_go_down_and_up_for_good() {
     let up = "with op.get_context().autocommit_block():
