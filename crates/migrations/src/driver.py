@@ -24,6 +24,8 @@ import weakref
 # What a statement of obyra-db's own begins with, and how much of the others is told.
 OURS = "/* obyra-db */ "
 STATEMENT_CHARS = 100_000
+# Parameters of libpq that asyncpg refuses in a URL, and reads in libpq's variables, which say the same.
+IN_VARIABLES = ("application_name", "connect_timeout", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs")
 # Where an object lies in memory is different each time, and tells nobody anything.
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -242,6 +244,7 @@ class Driver:
         from alembic.config import Config
 
         config = Config(self.setup["config"])
+        config.toml_file_name = self.setup["pyproject"]  # which Alembic reads from 1.16 on
         config.set_main_option("script_location", self.setup["directory"].replace("%", "%%"))
         return config
 
@@ -500,15 +503,19 @@ def database_error(error):
 
 def choose_database_driver():
     """DATABASE_URL names psycopg 3, which is not every application's."""
-    if "DATABASE_URL" in os.environ:
-        os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("+psycopg:", "+%s:" % database_driver(), 1)
+    if "DATABASE_URL" not in os.environ:
+        return
+    url, _, parameters = os.environ["DATABASE_URL"].replace("+psycopg:", "+%s:" % database_driver(), 1).partition("?")
+    if importlib.util.find_spec("asyncpg"):
+        parameters = "&".join(each for each in parameters.split("&") if each.partition("=")[0] not in IN_VARIABLES)
+    os.environ["DATABASE_URL"] = "?".join(filter(None, (url, parameters)))
 
 
 def database_driver():
-    """psycopg 3; its predecessor for an application without it, or with a SQLAlchemy that does not know it."""
+    """psycopg 3; another one for an application without it, or with a SQLAlchemy that does not know it."""
     if importlib.util.find_spec("psycopg") and sqlalchemy_major() >= 2:
         return "psycopg"
-    return "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
+    return next((name for name in ("psycopg2", "asyncpg") if importlib.util.find_spec(name)), "psycopg")
 
 
 def sqlalchemy_major():

@@ -30,7 +30,7 @@ pub use self::protocol::{
 };
 use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;
-use crate::{Policy, explain};
+use crate::{Configuration, Policy, explain};
 
 /// The program that the driver process runs.
 const PROGRAM: &str =
@@ -508,9 +508,11 @@ fn setup(work: &Workplace<'_>) -> Result<Setup> {
             .mended_by(text::migrations::MEND_DIRECTORY));
     }
     let lock_timeout = work.policy.lock_timeout.seconds();
+    let Configuration { ini, pyproject } = work.policy.config_in(work.project);
     Ok(Setup {
         directory: absolute(&folder)?,
-        config: work.policy.config_in(work.project).map(|file| absolute(&file)).transpose()?,
+        config: ini.map(|file| absolute(&file)).transpose()?,
+        pyproject: pyproject.map(|file| absolute(&file)).transpose()?,
         app: work.policy.app.clone(),
         version_table_schema: work.policy.version_table_schema.clone(),
         versions: None,

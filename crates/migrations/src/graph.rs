@@ -20,6 +20,8 @@ pub use applied::{Applied, edited};
 pub use check::check;
 pub use layout::Layout;
 
+use crate::Policy;
+
 /// A tree is freed, and walked, by recursion.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -157,9 +159,9 @@ impl RevisionFile {
     }
 }
 
-/// Reads the revisions of a script folder, the one that holds `env.py`.
-pub fn read(script_folder: &Path, config: Option<&Path>) -> Result<Vec<RevisionFile>> {
-    let layout = Layout::of(script_folder, config);
+/// Reads the revisions of a project.
+pub fn read(policy: &Policy, project: &Path) -> Result<Vec<RevisionFile>> {
+    let layout = Layout::of(policy, project);
     let files = layout.files()?;
     on_a_large_stack(|| files.iter().map(|(file, read)| file::read(file, *read)).collect())
 }

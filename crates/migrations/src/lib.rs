@@ -21,5 +21,5 @@ pub mod stamp;
 pub use apply::{Committed, Converge, Deployed, DeployedRevision, Deployment, Unconverged, deploy};
 pub use observe::{Observed, VersionTable, observe};
 pub use plan::{Plan, plan};
-pub use policy::{GatePolicy, Policy};
+pub use policy::{Configuration, GatePolicy, Policy};
 pub use python::{PythonEnvironment, PythonSearch, find_or_make};

@@ -20,7 +20,8 @@ pub struct Policy {
     pub directory: PathBuf,
     /// The Flask application as `FLASK_APP` names it: `package.module:factory`. Absent: plain Alembic.
     pub app: Option<String>,
-    /// The `alembic.ini`. Absent: the one in `directory`, else the one beside the strategy file.
+    /// The `alembic.ini`, or a `pyproject.toml` with a section `[tool.alembic]`. Absent: the `alembic.ini` in
+    /// `directory`, else the one beside the strategy file, and the `pyproject.toml` beside that.
     pub config: Option<PathBuf>,
     /// The Python interpreter that has the application's packages. Absent: its `.venv` or `venv`, then
     /// the activated environment, then one made from `requirements`.
@@ -97,14 +98,28 @@ impl Policy {
         project.join(&self.directory)
     }
 
-    /// The `alembic.ini` in a project, if there is one.
-    pub fn config_in(&self, project: &Path) -> Option<PathBuf> {
+    /// Alembic's configuration in a project. What neither file says has Alembic's defaults.
+    pub fn config_in(&self, project: &Path) -> Configuration {
+        let pyproject = Some(project.join("pyproject.toml")).filter(|file| file.is_file());
         match &self.config {
-            Some(config) => Some(project.join(config)),
-            None => [self.directory_in(project), project.to_owned()]
-                .into_iter()
-                .map(|folder| folder.join("alembic.ini"))
-                .find(|file| file.is_file()),
+            Some(config) if config.extension().is_some_and(|kind| kind == "toml") => {
+                Configuration { ini: None, pyproject: Some(project.join(config)) }
+            }
+            Some(config) => Configuration { ini: Some(project.join(config)), pyproject },
+            None => {
+                let folders = [self.directory_in(project), project.to_owned()];
+                let ini = folders.into_iter().map(|folder| folder.join("alembic.ini"));
+                Configuration { ini: ini.into_iter().find(|file| file.is_file()), pyproject }
+            }
         }
     }
+}
+
+/// The files that Alembic is configured in; what the first says counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// Its own.
+    pub ini: Option<PathBuf>,
+    /// The project's, whose section `[tool.alembic]` Alembic reads from 1.16 on.
+    pub pyproject: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use obyra_evidence::Severity;
+use obyra_migrations::Policy;
 use obyra_migrations::graph::{Applied, Convention, Naming, check, edited, read, read_sources};
 
 /// The text of a revision that does something.
@@ -214,22 +215,23 @@ fn a_long_chain_takes_no_stack() {
 #[test]
 fn folders() {
     let folder = tempfile::tempdir().unwrap();
-    let versions = folder.path().join("versions");
+    let versions = folder.path().join("migrations/versions");
     std::fs::create_dir_all(versions.join("old")).unwrap();
     std::fs::write(versions.join("a.py"), revision("a", "None")).unwrap();
     std::fs::write(versions.join("__init__.py"), "").unwrap();
     std::fs::write(versions.join("old/b.py"), revision("b", "'a'")).unwrap();
-    let rules = |config: Option<&std::path::Path>| -> Vec<&'static str> {
-        let revisions = read(folder.path(), config).unwrap();
+    let rules = |file: &str, settings: &str| -> Vec<&'static str> {
+        std::fs::write(folder.path().join(file), settings).unwrap();
+        let revisions = read(&Policy::default(), folder.path()).unwrap();
+        std::fs::remove_file(folder.path().join(file)).unwrap();
         check(&revisions, &Convention::default()).iter().map(|finding| finding.message.code().id()).collect()
     };
-    assert_eq!(rules(None), ["graph.unreachable-file"]);
-    let ini = folder.path().join("alembic.ini");
-    std::fs::write(&ini, "[alembic]\nrecursive_version_locations = true\n").unwrap();
-    assert_eq!(rules(Some(&ini)), [""; 0]);
-    std::fs::write(&ini, "[alembic]\nversion_locations = %(here)s/versions %(here)s/versions/old\n").unwrap();
-    assert_eq!(rules(Some(&ini)), [""; 0]);
-    assert!(read(&folder.path().join("none"), None).is_err());
+    assert_eq!(rules("alembic.ini", ""), ["graph.unreachable-file"]);
+    assert_eq!(rules("alembic.ini", "[alembic]\nrecursive_version_locations = true\n"), [""; 0]);
+    assert_eq!(rules("pyproject.toml", "[tool.alembic]\nrecursive_version_locations = true\n"), [""; 0]);
+    let both = "[alembic]\nversion_locations = %(here)s/migrations/versions %(here)s/migrations/versions/old to_come\n";
+    assert_eq!(rules("alembic.ini", both), [""; 0]);
+    assert!(read(&Policy { directory: "none".into(), ..Policy::default() }, folder.path()).is_err());
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Change {
     ) -> Result<Change> {
         let versions = versions(policy, project)?;
         let old = match fs::symlink_metadata(&versions) {
-            Ok(_) => graph::read(&policy.directory_in(project), policy.config_in(project).as_deref())?,
+            Ok(_) => graph::read(policy, project)?,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(cannot_write(&versions, &error)),
         };
@@ -154,7 +154,7 @@ pub fn unfinished(policy: &Policy, project: &Path, finish: bool) -> Result<Optio
 
 /// The one folder of revisions.
 pub(crate) fn versions(policy: &Policy, project: &Path) -> Result<PathBuf> {
-    let layout = Layout::of(&policy.directory_in(project), policy.config_in(project).as_deref());
+    let layout = Layout::of(policy, project);
     match layout.folders.as_slice() {
         [one] => Ok(one.clone()),
         several => {

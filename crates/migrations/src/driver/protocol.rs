@@ -11,6 +11,7 @@ use serde_json::Value;
 pub(crate) struct Setup {
     pub directory: PathBuf,
     pub config: Option<PathBuf>,
+    pub pyproject: Option<PathBuf>,
     pub app: Option<String>,
     pub version_table_schema: Option<String>,
     /// The one folder of revisions, where it is not the project's own.

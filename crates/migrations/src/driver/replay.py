@@ -112,14 +112,17 @@ class Replay(Upgrade):
         values = (phase, revision, "full" if self.watching else "off")
         return "SELECT obyra_gate.mark(%s)" % ", ".join("'%s'" % each.replace("'", "''") for each in values)
 
-    def execute(self, sql):
+    def execute(self, *statements):
         """Past SQLAlchemy, which would only tell itself of it; but it must know that a transaction has begun."""
         connection = self.context.connection
         if not connection.in_transaction():
             connection.begin()
+        if self.context.dialect.driver != "asyncpg":  # which prepares them, one at a time
+            statements = ("; ".join(statements),)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(OURS + sql)
+            for statement in statements:
+                cursor.execute(OURS + statement)
             return cursor.fetchone() if cursor.description else None
         finally:
             cursor.close()
@@ -187,17 +190,17 @@ class Replay(Upgrade):
         within = connection.in_transaction()
         module = revision.module
         legs = [("reversed", module.downgrade), ("repeated", module.upgrade)]
-        before = "SAVEPOINT obyra_gate"
+        before = ["SAVEPOINT obyra_gate"]
         memo = self.context.impl.memo
         self.strict = True
         try:
             if may_be_guarded(revision.path):
-                self.attempt("again", revision, module.upgrade, before + "; SAVEPOINT obyra_gate_again")
-                before = "ROLLBACK TO SAVEPOINT obyra_gate_again"
+                self.attempt("again", revision, module.upgrade, [*before, "SAVEPOINT obyra_gate_again"])
+                before = ["ROLLBACK TO SAVEPOINT obyra_gate_again"]
             for phase, run in legs:
                 if not self.attempt(phase, revision, run, before):
                     break
-                before = ""
+                before = []
         finally:
             self.strict = False
             self.context.impl.memo = memo
@@ -214,7 +217,7 @@ class Replay(Upgrade):
         # A command of its own, as a person would run it, knows nothing of the types that an earlier one made.
         self.context.impl.memo = {}
         self.driver.stage, self.driver.revision = "revision", revision.revision
-        self.execute("; ".join(filter(None, (before, self.mark_of(phase, revision.revision)))))
+        self.execute(*before, self.mark_of(phase, revision.revision))
         error = look = None
         self.began = time.monotonic()
         try:

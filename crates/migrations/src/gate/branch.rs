@@ -44,13 +44,19 @@ fn added(graph: &Graph, files: &BTreeSet<PathBuf>) -> BTreeSet<String> {
     graph.revisions.iter().filter(is_added).map(|revision| revision.id.clone()).collect()
 }
 
-/// The files below the folder that the branch, or the work tree, adds to what `main` has, if the scope asks for them.
-pub(super) async fn added_files(scope: Scope, folder: &Path) -> Option<BTreeSet<PathBuf>> {
+/// The files below the folders that the branch, or the work tree, adds to what `main` has, if the scope asks for them.
+pub(super) async fn added_files(scope: Scope, folders: Vec<PathBuf>) -> Option<BTreeSet<PathBuf>> {
     if scope != Scope::Branch {
         return None;
     }
+    let folders: Vec<PathBuf> = folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+    let folder = folders.first()?;
     let root = git(folder, &["rev-parse", "--show-toplevel"]).await?;
     let root = PathBuf::from(root.trim_end());
+    // A package's folder may be elsewhere.
+    let within =
+        folders.iter().filter(|folder| folder.starts_with(&root)).filter_map(|folder| folder.to_str());
+    let within: Vec<&str> = within.collect();
     let mut base = None;
     for main in ["origin/HEAD", "origin/main", "origin/master", "main", "master"] {
         base = git(folder, &["merge-base", "HEAD", main]).await;
@@ -59,9 +65,10 @@ pub(super) async fn added_files(scope: Scope, folder: &Path) -> Option<BTreeSet<
         }
     }
     let base = base?;
-    let changed = ["diff", "--name-only", "-z", "--diff-filter=AR", base.trim_end(), "--", "."];
-    let untracked = ["ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", "."];
+    let changed = ["diff", "--name-only", "-z", "--diff-filter=AR", base.trim_end(), "--"];
+    let untracked = ["ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--"];
     let mut files = BTreeSet::new();
+    let (changed, untracked) = ([&changed[..], &within].concat(), [&untracked[..], &within].concat());
     for listed in [git(folder, &changed).await?, git(folder, &untracked).await?] {
         let paths = listed.split('\0').filter(|path| !path.is_empty());
         files.extend(paths.filter_map(|path| root.join(path).canonicalize().ok()));

@@ -65,7 +65,6 @@ impl<'a> Course<'a> {
             let ready = stage.database(site).await?;
             Ok::<_, Failure>((stage, ready))
         };
-        let folder = order.policy.directory_in(order.project);
         let application = async {
             let python = find_or_make(order.python, progress).await?;
             let mut driver = Driver::start_with(&order.workplace(&python), &[TRACE]).await?;
@@ -76,7 +75,8 @@ impl<'a> Course<'a> {
             Ok::<_, Failure>((python, driver, graph))
         };
         let files = static_findings(order);
-        let added = branch::added_files(order.scope, &folder);
+        let folders = files::Layout::of(order.policy, order.project).folders;
+        let added = branch::added_files(order.scope, folders);
         let (server, application, files, added) = tokio::join!(server, application, files, added);
         // A wrong folder says more than a server that was of no use.
         let (python, mut driver, graph) = application?;
@@ -418,11 +418,10 @@ fn graph_or_finding(graph: Result<Graph>, report: &mut Report) -> Result<Graph> 
 /// What the files themselves tell.
 async fn static_findings(order: &Order<'_>) -> Result<Vec<Finding>> {
     let Order { policy, project, .. } = *order;
-    let (folder, config) = (policy.directory_in(project), policy.config_in(project));
-    let (naming, applied) = (policy.gate.naming, order.applied.to_vec());
+    let (policy, project, applied) = (policy.clone(), project.to_owned(), order.applied.to_vec());
     let read = tokio::task::spawn_blocking(move || {
-        let revisions = files::read(&folder, config.as_deref())?;
-        let mut findings = files::check(&revisions, &files::Convention { naming });
+        let revisions = files::read(&policy, &project)?;
+        let mut findings = files::check(&revisions, &files::Convention { naming: policy.gate.naming });
         findings.extend(files::edited(&revisions, &applied));
         Ok(findings)
     });

@@ -86,7 +86,7 @@ pub fn draft(
         }
     }
     let id = checksum(&ups.join("\0"))[..ID_DIGITS].to_owned();
-    let revisions = graph::read(&policy.directory_in(project), policy.config_in(project).as_deref())?;
+    let revisions = graph::read(policy, project)?;
     let known: BTreeSet<&String> = revisions.iter().filter_map(|each| each.revision.known()).collect();
     let exists = known.contains(&id);
     let follows = head(&revisions)?;

@@ -1,6 +1,7 @@
 //! The gate on real servers: what it proves, what it finds, and that it finds nothing else.
 
 mod course;
+mod layouts;
 mod locks;
 mod models;
 mod reach;
@@ -51,6 +52,7 @@ pub(crate) struct Options {
     pub(crate) scope: Option<Scope>,
     pub(crate) start: Option<Start>,
     pub(crate) sizes: Sizes,
+    pub(crate) requirements: Option<PathBuf>,
 }
 
 pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<Report, Failure> {
@@ -61,7 +63,7 @@ pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<R
         cache: cache_for_tests(),
         configured: None,
         activated: None,
-        requirements: support.join("requirements.txt"),
+        requirements: options.requirements.clone().unwrap_or_else(|| support.join("requirements.txt")),
     };
     let postgres = Search { bin_dir: None, cache: cache_for_tests(), major: 16 };
     let order = Order {
@@ -139,5 +141,16 @@ op.execute('CREATE TABLE orders (id int PRIMARY KEY, user_id int, code varchar(8
         let line = format!(" r{at}.py:10");
         let own: Vec<&str> = found.iter().filter_map(|rule| rule.strip_suffix(&line)).collect();
         assert_eq!(&own, expected, "{upgrade}\n{found:#?}");
+    }
+}
+
+/// Makes a repository of the project as it stands: what comes afterwards is the branch's.
+#[expect(clippy::disallowed_methods, reason = "a repository is what the gate asks for the branch")]
+pub(crate) fn on_main(project: &Project) {
+    let commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "main"];
+    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "."], &commit] {
+        let mut git = std::process::Command::new("git");
+        let ended = git.arg("-C").arg(project.path()).args(arguments).status().expect("git");
+        assert!(ended.success(), "{arguments:?}");
     }
 }

@@ -1,11 +1,9 @@
 //! What a revision takes from the version that is still running.
 
-use std::path::Path;
-
 use obyra_migrations::gate::{Scope, Size, Sizes};
 
 use crate::support::Project;
-use crate::{NO_USERS, Options, USERS, each, gated, gated_with, rules, said, sound};
+use crate::{NO_USERS, Options, USERS, each, gated, gated_with, on_main, rules, said, sound};
 
 #[tokio::test]
 async fn columns_that_rows_or_the_running_version_lack() {
@@ -85,9 +83,7 @@ async fn names_that_are_gone() {
 #[tokio::test]
 async fn what_a_branch_makes_is_its_own() {
     let project = Project::new().revision_of("one", &[], USERS, NO_USERS);
-    git(project.path(), &["init", "-q", "-b", "main"]);
-    git(project.path(), &["add", "."]);
-    git(project.path(), &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "one"]);
+    on_main(&project);
     let project = project
         .revision_of("two", &["one"], "op.execute('CREATE TABLE own (id int, a int)')", "op.execute('DROP TABLE own')")
         .revision_of(
@@ -104,11 +100,4 @@ async fn what_a_branch_makes_is_its_own() {
     // One by one, each finds what the one before made.
     let found = rules(&gated(&project).await);
     assert_eq!(found.len(), 4, "{found:?}");
-}
-
-#[expect(clippy::disallowed_methods, reason = "a repository is what the gate asks for the branch")]
-fn git(folder: &Path, arguments: &[&str]) {
-    let ended =
-        std::process::Command::new("git").arg("-C").arg(folder).args(arguments).status().expect("git");
-    assert!(ended.success(), "{arguments:?}");
 }
