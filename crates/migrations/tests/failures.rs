@@ -263,7 +263,7 @@ fn orphan(work: &Workplace<'_>) -> std::process::Child {
         .spawn()
         .expect("a process");
     let setup = serde_json::json!({
-        "directory": work.project.join("migrations"), "config": null, "app": null, "version_table_schema": null, "versions": null,
+        "directory": work.project.join("migrations"), "config": null, "pyproject": null, "app": null, "version_table_schema": null, "versions": null,
         "session": ["SET client_connection_check_interval = '2s'"], "identity": "SELECT 1",
     });
     let requests = format!(

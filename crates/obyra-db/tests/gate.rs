@@ -203,6 +203,27 @@ fn an_application_that_migrates_itself() {
     assert_eq!(records.matches("\"passed\"").count(), 2, "{records}");
 }
 
+/// Seeds run twice where the migrations end, as the role that the strategy has for them.
+#[test]
+fn seeds_that_fail_and_seeds_that_repeat() {
+    let project = example("obyra-mini");
+    project.run(&["init", "--lang", "en"]).ends(0);
+    project.write("migrations/seeds/020_repeats.sql", "-- each time\nUPDATE users SET name = name || '.';\n");
+    let repeats = || BTreeSet::from(["gate.seed-repeats 020_repeats.sql:1".to_owned()]);
+    assert_eq!(rules(&project, &[]), repeats());
+
+    project.write("migrations/seeds/020_repeats.sql", "\nINSERT INTO nowhere VALUES (1);\n");
+    assert_eq!(rules(&project, &[]), BTreeSet::from(["gate.seed-failed 020_repeats.sql:2".to_owned()]));
+    let strategy = std::fs::read_to_string(project.path().join("obyra-db.toml")).unwrap();
+    let (before, seeds) = strategy.split_once("[seeds]").unwrap();
+    assert!(seeds.contains("run_as = \"obyra_migrate\""), "{seeds}");
+    let seeds = seeds.replacen("run_as = \"obyra_migrate\"", "run_as = \"obyra_app\"", 1);
+    project.write("obyra-db.toml", &format!("{before}[seeds]{seeds}"));
+    // What a deploy gives that role is given here too.
+    project.write("migrations/seeds/020_repeats.sql", "UPDATE users SET name = name || '.';\n");
+    assert_eq!(rules(&project, &[]), repeats());
+}
+
 #[test]
 fn a_graph_that_alembic_refuses_and_a_revision_without_an_end() {
     let project = example("obyra-broken");

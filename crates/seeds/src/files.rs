@@ -56,6 +56,11 @@ impl Seed {
         self.file.file_stem().map_or_else(|| self.name.clone(), |stem| stem.to_string_lossy().into_owned())
     }
 
+    /// Its first line.
+    pub fn first_line(&self) -> Place {
+        self.place(0)
+    }
+
     /// A byte of the text as a place.
     pub(crate) fn place(&self, byte: usize) -> Place {
         scan::place(&self.file, &self.text, byte)

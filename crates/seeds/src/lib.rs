@@ -18,6 +18,6 @@ pub use files::{Seed, discover};
 pub use observe::{Observed, Recorded, Tracking, observe};
 pub use plan::{Action, Plan, Step, plan};
 pub use policy::Policy;
-pub use verify::{Change, Copied, Proof, Proven, Target, verify};
+pub use verify::{Change, Copied, Proof, Proven, Target, prove, verify};
 
 use obyra_postgres::Result;

@@ -101,22 +101,36 @@ pub async fn verify(
     progress.begin(text::seeds::COPYING.message(), None);
     let copy = Copy::make(target).await?;
     progress.done();
+    prove((&copy.runner().await?, &copy.observer().await?), seeds, tracking, progress).await
+}
+
+/// The proof on a database that is thrown away afterwards: as the role that runs seeds, seen by one that reads all.
+pub async fn prove(
+    (runner, observer): (&Session, &Session),
+    seeds: &[Seed],
+    tracking: &Tracking,
+    progress: &dyn Progress,
+) -> Result<Proof> {
     progress.begin(text::seeds::PROVING.message(), Some(2 * seeds.len() as u64));
-    let proof = prove(&copy, seeds, tracking, progress).await;
+    let proof = run_twice((runner, observer), seeds, tracking, progress).await;
     progress.done();
     proof
 }
 
-async fn prove(copy: &Copy, seeds: &[Seed], tracking: &Tracking, progress: &dyn Progress) -> Result<Proof> {
-    let (runner, observer) = (copy.runner().await?, copy.observer().await?);
-    let first = run_each(&runner, seeds, progress).await?;
-    let start = Content::read(&observer, tracking).await?;
+async fn run_twice(
+    (runner, observer): (&Session, &Session),
+    seeds: &[Seed],
+    tracking: &Tracking,
+    progress: &dyn Progress,
+) -> Result<Proof> {
+    let first = run_each(runner, seeds, progress).await?;
+    let start = Content::read(observer, tracking).await?;
     let mut before = start.clone();
     let (mut proven, mut changes) = (Vec::new(), Vec::new());
     for (seed, first_seconds) in seeds.iter().zip(first) {
-        let second = run(&runner, seed, None).await?;
+        let second = run(runner, seed, None).await?;
         progress.advance(1);
-        let after = Content::read(&observer, tracking).await?;
+        let after = Content::read(observer, tracking).await?;
         changes.extend(before.changes(&after, &seed.label()));
         before = after;
         proven.push(Proven {

@@ -153,7 +153,11 @@ impl<'a> Course<'a> {
                 continue;
             }
             self.progress.done();
-            return self.judge_from_empty(&database, ran, &replay).await;
+            let reached = self.judge_from_empty(&database, ran, &replay).await?;
+            if reached {
+                self.report.findings.extend(site.reached(&self.stage.reached()).await?);
+            }
+            return Ok(reached);
         }
     }
 

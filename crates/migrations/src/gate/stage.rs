@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 
-use obyra_evidence::{Failure, Progress, text};
+use obyra_evidence::{Failure, Finding, Progress, text};
 use obyra_postgres::cluster::{Installation, Search, TemporaryCluster, TemporaryOptions};
 use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
 
@@ -17,6 +17,11 @@ const DRIFT: &str = include_str!("drift.sql");
 pub trait Site: Send {
     /// `database` leads to the new database as superuser. Returns the connection of the role that migrates.
     fn prepare(&mut self, database: &Conninfo) -> impl Future<Output = Result<Conninfo>> + Send;
+
+    /// What is to be proven on a database that has reached the head from empty, committed. It is thrown away afterwards.
+    fn reached(&mut self, _database: &Conninfo) -> impl Future<Output = Result<Vec<Finding>>> + Send {
+        async { Ok(Vec::new()) }
+    }
 }
 
 /// The cluster. Whatever happens, it is gone with this value.

@@ -1,5 +1,7 @@
 //! `migrate gate`: whether this branch's migrations can be deployed, found out on a throw-away server.
 
+mod seeds;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -143,7 +145,7 @@ async fn reached(opened: &Opened<'_>) -> Result<(Option<Start>, Sizes), Failure>
 /// Makes a database what the strategy says of it: the roles, the schemas, the privileges of an empty one.
 pub struct Prepared<'a> {
     opened: &'a Opened<'a>,
-    /// One password for every database of the gate, so that the application can stay as it was loaded.
+    /// One password for each role and database of the gate, so that the application can stay as it was loaded.
     password: SecretString,
 }
 
@@ -165,7 +167,8 @@ impl Site for Prepared<'_> {
         let observed = obyra_access::observe(&session, &policy, &target).await?;
         let plan = obyra_access::plan(&policy, &target, &observed);
         let run_as = environment.migrations.run_as.clone();
-        let passwords = run_as.iter().map(|role| (role.clone(), self.password.clone())).collect();
+        let roles = [&run_as, &environment.seeds.run_as].into_iter().flatten();
+        let passwords = roles.map(|role| (role.clone(), self.password.clone())).collect();
         let order = AccessOrder { policy: &policy, target: &target, approved: &plan, passwords: &passwords };
         let patience = Patience { change_lock: None, ..Patience::default() };
         obyra_access::apply(&session, order, &patience, &Quiet).await?;
@@ -173,6 +176,10 @@ impl Site for Prepared<'_> {
             Some(role) => database.with_role(&role, Some(self.password.clone())),
             None => database.clone(),
         })
+    }
+
+    async fn reached(&mut self, database: &Conninfo) -> Result<Vec<Finding>, Failure> {
+        seeds::findings(self, database).await
     }
 }
 

@@ -209,7 +209,7 @@ async fn runner(opened: &Opened<'_>) -> Result<Conninfo, Failure> {
     }
 }
 
-fn tracking(opened: &Opened<'_>) -> Result<Tracking, Failure> {
+pub fn tracking(opened: &Opened<'_>) -> Result<Tracking, Failure> {
     let policy = &opened.environment.seeds;
     let schema = opened.environment.schemas.get(&policy.schema).ok_or_else(|| {
         Failure::usage(
