@@ -245,3 +245,23 @@ async fn large_tables_are_sampled_and_without_an_exact_instant_figures_are_close
     let figures = check(&drilled, "backup.drill-figures");
     assert_eq!((figures.outcome, figures.found.code().id()), (Outcome::Passed, "backup.drill-figures-near"));
 }
+
+/// What the cluster was told by `ALTER SYSTEM` is read from its copy too, whatever else the copy is told.
+#[tokio::test]
+async fn a_drill_never_archives_where_the_original_does() {
+    let mut live = Live::start(16).await;
+    live.run("CREATE TABLE ledger (id serial, what text)").await;
+    let archived = scratch();
+    fs::set_permissions(archived.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    // The original reads the first of these when it is started again, which it never is.
+    live.run("ALTER SYSTEM SET archive_mode = on").await;
+    let command = format!("touch {}/%f", archived.path().display());
+    live.run(&format!("ALTER SYSTEM SET archive_command = '{command}'")).await;
+    live.backup().await;
+    live.add("one").await;
+    live.archive().await;
+    let scratch = scratch();
+    assert!(run(&live, &Target::Latest, &[], scratch.path()).await.unwrap().passed());
+    assert_nothing_left(scratch.path());
+    assert_eq!(fs::read_dir(archived.path()).unwrap().count(), 0);
+}

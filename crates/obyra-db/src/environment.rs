@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use obyra_access::{Provider, Target};
-use obyra_evidence::{Failure, Ledger, Outcome, Record, text};
+use obyra_evidence::{Failure, Filter, Ledger, Outcome, Record, text};
 use obyra_postgres::cluster::{Embedded, Installation, Search, State};
 use obyra_postgres::{Conninfo, Limits, Session};
 use obyra_strategy::{Environment, Reach, RunsOn, Strategy};
@@ -169,6 +169,20 @@ impl<'a> Opened<'a> {
         };
         self.record(subject, outcome, told)?;
         went
+    }
+
+    /// Whether there is such a record of a subject in this environment.
+    pub fn any(&self, subject: &str, is: impl Fn(&Record) -> bool) -> Result<bool, Failure> {
+        if !ledger_file(self.strategy).exists() {
+            return Ok(false);
+        }
+        let environment = Some(self.name().to_owned());
+        let filter = Filter { environment, subject_prefix: Some(subject.to_owned()), ..Filter::default() };
+        Ok(self
+            .ledger()?
+            .records(&filter)?
+            .iter()
+            .any(|entry| entry.record.subject == subject && is(&entry.record)))
     }
 
     /// The newest record of a subject in this environment.

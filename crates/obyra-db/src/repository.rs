@@ -11,7 +11,7 @@ use obyra_backup::repository::catalogue;
 use obyra_backup::repository::keys::Unlock;
 use obyra_backup::repository::layout::{ClusterId, REPOSITORY};
 use obyra_backup::repository::store::{Options, ServerSide, Store, Variables};
-use obyra_evidence::{Failure, text};
+use obyra_evidence::{Failure, Outcome, Record, text};
 use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::NamedTempFile;
 
@@ -20,12 +20,29 @@ use crate::environment::Opened;
 /// Opens the repository, and makes it where there is none.
 pub async fn open_or_create(opened: &Opened<'_>) -> Result<Repository, Failure> {
     let store = store(opened)?;
+    if store.get(REPOSITORY).await?.is_none() && has_been_backed_up_into(opened, &store)? {
+        return Err(Failure::refused(text::backup::REPOSITORY_GONE.with("store", store.url()))
+            .mended_by(text::backup::REPOSITORY_GONE_MEND));
+    }
     let unlock = match unlock(opened)? {
         Some(unlock) => unlock,
         None => generate(opened, &store).await?,
     };
     Repository::open_or_create(store, &unlock).await
 }
+
+/// Whether the ledger knows of a backup in a store: then a repository that is not there was not never made, but
+/// is lost, or its disk is not mounted.
+fn has_been_backed_up_into(opened: &Opened<'_>, store: &Store) -> Result<bool, Failure> {
+    let into = |record: &Record| {
+        record.outcome == Outcome::Changed
+            && record.facts.get(REPOSITORY_FACT).is_some_and(|url| url == store.url())
+    };
+    opened.any("backup.run", into)
+}
+
+/// What the record of a backup calls the address of its repository.
+pub const REPOSITORY_FACT: &str = "repository";
 
 /// Opens the repository; `None` where there is none yet.
 pub async fn existing(opened: &Opened<'_>) -> Result<Option<Repository>, Failure> {

@@ -372,6 +372,8 @@ async fn what_is_damaged_is_named_and_mended() {
     let (manifest, name) = find("/backups/");
     fs::write(&manifest, b"nonsense").unwrap();
     shop.backup("list").ends(2).says(&backups[0]);
+    // And one that is good does not make up for it.
+    shop.backup("run").ends(0);
     let list = shop.json("list", 2);
     assert_eq!(list["clusters"][0]["unreadable"][0]["backup"].as_str(), Some(backups[0].as_str()), "{list}");
     shop.backup("verify --repair").ends(0);
@@ -381,6 +383,9 @@ async fn what_is_damaged_is_named_and_mended() {
     // A disk that is not there is not a repository without backups that could be filled.
     fs::rename(shop.path("repository"), shop.path("unmounted")).unwrap();
     shop.backup("list").ends(2).says("has no backup yet");
+    for verb in ["run", "wal --until-caught-up"] {
+        shop.backup(verb).ends(3).says("is not there").says("mount its disk");
+    }
     shop.backup("verify").ends(1).says("has no backup yet");
     shop.backup("drill").ends(1).says("backup run production");
 }
@@ -471,4 +476,22 @@ fn arguments_of_everybody() -> Vec<String> {
     let ours = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     let ours = ours.map(|line| String::from_utf8_lossy(&line).into_owned());
     ours.filter(|line| line.contains("obyra") || line.contains("postgres")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_nobody_receives_through_is_no_green_line() {
+    let shop = Shop::open("").await;
+    let strategy = fs::read_to_string(shop.path("obyra-db.toml")).unwrap();
+    let narrow =
+        strategy.replace("pitr = { enabled = true }", "pitr = { enabled = true, slot_size_max = 1 }");
+    assert_ne!(narrow, strategy);
+    fs::write(shop.path("obyra-db.toml"), narrow).unwrap();
+    shop.backup("run").ends(0);
+    shop.backup("wal --until-caught-up").ends(0);
+    assert_ne!(shop.checklist()["pitr"], "failed");
+    shop.sell(5_000, 15_000).await;
+    assert_eq!(shop.checklist()["pitr"], "failed");
+    shop.project.run(&["check", "production"]).ends(2).says("nobody receives through the slot obyra_db");
+    shop.backup("wal --until-caught-up").ends(0);
+    assert_ne!(shop.checklist()["pitr"], "failed");
 }

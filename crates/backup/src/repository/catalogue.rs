@@ -13,7 +13,7 @@ use obyra_evidence::{Failure, text};
 use super::Repository;
 use super::layout::{BackupId, ClusterId, EXTENT_BYTES, PACK_BYTES, PackId};
 use super::manifest::{Directory, FileEntry, Header, Line, PackEntry};
-use super::pack::{Kind, Pack, PackWriter};
+use super::pack::{Kind, Pack, PackWriter, twice};
 use super::store::{Created, ObjectInfo};
 use crate::Result;
 
@@ -209,6 +209,14 @@ impl Manifest {
 
     /// The same; `None` if there is no such backup.
     pub async fn find(
+        repository: &Repository,
+        cluster: ClusterId,
+        backup: &BackupId,
+    ) -> Result<Option<Manifest>> {
+        twice(|| Self::find_once(repository, cluster, backup)).await
+    }
+
+    async fn find_once(
         repository: &Repository,
         cluster: ClusterId,
         backup: &BackupId,

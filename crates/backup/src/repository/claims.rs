@@ -7,6 +7,7 @@ mod claim;
 mod expiry;
 #[cfg(test)]
 mod interleavings;
+mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ use crate::Result;
 
 pub use claim::Claim;
 pub use expiry::{Expiry, Held, Locked, Removed};
+pub use process::Process;
 
 /// How often a running backup gives a sign of life.
 pub const SIGN_OF_LIFE: SignedDuration = SignedDuration::from_secs(30);
@@ -54,6 +56,9 @@ pub struct Note {
     /// Whether it failed, and whoever wrote this knew that it will not go on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
+    /// What tells on the machine of that process whether it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
 }
 
 impl Note {
@@ -72,12 +77,14 @@ pub struct Claimed {
     pub silent_for: SignedDuration,
     /// What it says; `None` if it cannot be read. Then it may use anything.
     pub note: Option<Note>,
+    /// Whether its process ran on this machine and runs no more.
+    pub is_gone: bool,
 }
 
 impl Claimed {
     /// Whether the backup is running, as far as anybody can tell.
     pub fn is_alive(&self) -> bool {
-        self.silent_for < ALIVE && !self.note.as_ref().is_some_and(|note| note.ended)
+        self.silent_for < ALIVE && !self.is_gone && !self.note.as_ref().is_some_and(|note| note.ended)
     }
 
     /// Whether what it had put is kept for the next backup.
@@ -144,7 +151,8 @@ pub async fn claims(repository: &Repository, cluster: ClusterId) -> Result<Vec<C
         // It may end while we look.
         let Some(bytes) = repository.store.get(&info.name).await? else { return Ok(None) };
         let note = read_note(repository, &info.name, bytes).ok();
-        Ok(Some(Claimed { backup, silent_for: now.duration_since(info.modified), note }))
+        let is_gone = note.as_ref().and_then(|note| note.process.as_ref()).is_some_and(Process::is_gone);
+        Ok(Some(Claimed { backup, silent_for: now.duration_since(info.modified), note, is_gone }))
     });
     read.buffered(4).try_filter_map(async |claim| Ok(claim)).try_collect().await
 }
@@ -215,9 +223,10 @@ mod tests {
             uses: uses.iter().copied().map(id).collect(),
             everything: false,
             ended: false,
+            process: None,
         };
         let silent_for = SignedDuration::from_mins(minutes);
-        Claimed { backup: id(day), silent_for, note: Some(note) }
+        Claimed { backup: id(day), silent_for, note: Some(note), is_gone: false }
     }
 
     fn days(packs: Vec<PackId>) -> Vec<String> {
@@ -227,6 +236,7 @@ mod tests {
     #[test]
     fn a_claim_holds_what_it_uses_while_it_lives() {
         assert!(claim(9, 14, &[8]).holds(&id(8)));
+        assert!(!Claimed { is_gone: true, ..claim(9, 0, &[8]) }.holds(&id(8)), "whatever it said last");
         assert!(claim(9, 14, &[8]).holds(&id(9)));
         assert!(!claim(9, 14, &[8]).holds(&id(7)));
         assert!(!claim(9, 15, &[8]).holds(&id(8)));

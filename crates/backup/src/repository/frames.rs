@@ -14,7 +14,7 @@ use super::Repository;
 use super::layout::{ClusterId, PackId};
 use super::manifest::{PackEntry, PieceAt};
 use super::map::Piece;
-use super::pack::{self, Entry, FOOTER, Footer, FrameAt, FrameOpener, HEADER, Kind};
+use super::pack::{self, Entry, FOOTER, Footer, FrameAt, FrameOpener, HEADER, Kind, twice};
 use crate::Result;
 
 /// Frames that are no further apart than this are read in one range: a request costs more than the bytes.
@@ -87,8 +87,11 @@ impl FrameReader {
         if let Some(frame) = self.frames.get(&key) {
             return Ok(frame);
         }
-        let stored = self.fetch(pack, &[at]).await?;
-        let (found, raw) = self.opener(pack)?.open(at, &stored[0])?;
+        let opened = twice(|| async {
+            let stored = self.fetch(pack, &[at]).await?;
+            self.opener(pack)?.open(at, &stored[0])
+        });
+        let (found, raw) = opened.await?;
         if found != kind {
             return Err(damaged(&self.cluster.pack(&pack.id), at));
         }

@@ -29,6 +29,7 @@ use crate::repository::catalogue::Manifest;
 use crate::repository::frames::FrameReader;
 use crate::repository::layout::{ClusterId, PackId};
 use crate::repository::map::Piece;
+use crate::repository::pack::twice;
 pub use single::read;
 use window::{Job, Window};
 use writer::{Fetched, Writer};
@@ -200,7 +201,7 @@ impl Shared {
     async fn fetch(&self, job: Job) -> Result<Fetched> {
         let pack = &self.restore.manifest.packs[job.pack];
         let frames: Vec<_> = job.frames.iter().map(|(at, _)| *at).collect();
-        let stored = self.reader.fetch(pack, &frames).await?;
+        let stored = twice(|| self.reader.fetch(pack, &frames)).await?;
         Ok(Fetched { opener: self.reader.opener(pack)?, job, stored })
     }
 }

@@ -5,6 +5,8 @@
 mod control;
 mod directory;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

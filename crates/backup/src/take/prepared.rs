@@ -12,7 +12,7 @@ use super::repack::Repacking;
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::{self, Manifest};
-use crate::repository::claims::{self, Claim, Note};
+use crate::repository::claims::{self, Claim, Note, Process};
 use crate::repository::layout::{BackupId, ClusterId};
 use crate::repository::manifest::Header;
 
@@ -43,6 +43,7 @@ impl Prepared {
             uses: Vec::new(),
             everything: false,
             ended: false,
+            process: Process::this(),
         };
         let mut claim = Claim::begin(repository, cluster, &backup, note).await?;
         let mut layers = Vec::new();

@@ -5,7 +5,7 @@
 //! clusters of the same identity write into one archive.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use obyra_evidence::{Failure, text};
@@ -20,7 +20,7 @@ use crate::Result;
 use crate::repository::Repository;
 use crate::repository::keys::Keyring;
 use crate::repository::layout::ClusterId;
-use crate::repository::pack::{Kind, Pack, PackWriter, Sealed};
+use crate::repository::pack::{Kind, Pack, PackWriter, Sealed, is_damage, twice};
 use crate::repository::store::{Created, Store};
 
 /// No object of the archive holds more: what claims more is not ours.
@@ -137,8 +137,12 @@ impl Archive {
     /// archive does not have it.
     pub async fn get_to(&self, file: WalFileName, size: WalSegmentSize, to: &Path) -> Result<Option<Bytes>> {
         let name = WalObject::File(file).object_name(self.cluster, size);
+        twice(|| self.write_to(name.clone(), to.to_owned())).await
+    }
+
+    async fn write_to(&self, name: String, to: PathBuf) -> Result<Option<Bytes>> {
         let Some(bytes) = self.store.get(&name).await? else { return Ok(None) };
-        let (keys, to) = (self.keys.clone(), to.to_owned());
+        let keys = self.keys.clone();
         off_the_runtime(move || {
             let pack = Pack::open(&keys, &name, bytes)?;
             let mut first = Bytes::new();
@@ -244,7 +248,7 @@ impl Archive {
             if self.store.create(&name, sealed.bytes).await? == Created::New {
                 return Ok(Put::New(stored));
             }
-            match self.holds(&name, content.clone()).await {
+            match twice(|| self.holds(&name, content.clone())).await {
                 Ok(Some(true)) => return Ok(Put::Existed),
                 Ok(Some(false)) => return Err(two_writers(&name)),
                 // Deleted since: the next round makes it.
@@ -304,6 +308,10 @@ impl Archive {
     }
 
     async fn get(&self, name: String) -> Result<Option<Bytes>> {
+        twice(|| self.read(name.clone())).await
+    }
+
+    async fn read(&self, name: String) -> Result<Option<Bytes>> {
         let Some(bytes) = self.store.get(&name).await? else { return Ok(None) };
         let keys = self.keys.clone();
         off_the_runtime(move || {
@@ -332,10 +340,6 @@ pub(super) async fn off_the_runtime<T: Send + 'static>(
 
 fn history(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory> {
     TimelineHistory::parse(timeline, &String::from_utf8_lossy(content))
-}
-
-fn is_damage(failure: &Failure) -> bool {
-    [text::backup::OBJECT_DAMAGED, text::backup::FRAME_DAMAGED].contains(&failure.what.code())
 }
 
 fn two_writers(name: &str) -> Failure {

@@ -66,6 +66,7 @@ pub fn note() -> Note {
         uses: Vec::new(),
         everything: false,
         ended: false,
+        process: None,
     }
 }
 

@@ -1,3 +1,6 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -5,8 +8,9 @@ use obyra_backup::copy;
 use obyra_backup::repository::Repository;
 use obyra_backup::repository::catalogue::Manifest;
 use obyra_backup::repository::keys::Unlock;
-use obyra_backup::repository::layout::PackId;
+use obyra_backup::repository::layout::{BackupId, PackId};
 use obyra_backup::repository::store::{Created, Options, Store};
+use obyra_backup::restore::{Into, Place, Restore};
 use obyra_backup::verify::{self, Share, Verified};
 use obyra_backup::wal::Archive;
 use obyra_evidence::{Quiet, text};
@@ -195,4 +199,44 @@ async fn wrong_bytes_are_never_accepted() {
     }
     proxy.next(0, "", "", Fault::Slow);
     assert_eq!(contents(repository).await.faults, []);
+}
+
+/// What a restore writes, or why it does not.
+async fn restored(repository: &Repository, backup: &BackupId) -> obyra_backup::Result<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let data = folder.path().join("data");
+    let manifest = Manifest::read(repository, CLUSTER, backup).await?;
+    let restore = Restore {
+        repository: repository.clone(),
+        cluster: CLUSTER,
+        place: Place::look(&manifest, &Into { data: data.clone(), ..Into::default() })?,
+        manifest: Arc::new(manifest),
+        small: Vec::new(),
+        threads: 2,
+        databases: None,
+    };
+    restore.run(&Quiet).await?;
+    Ok(fs::read(data.join("base/1/16384")).unwrap())
+}
+
+/// Wrong bytes that come once are no reason to lose a restore of hours; those that come again are named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_reads_again_what_came_wrong_once() {
+    let (proxy, there) = behind("restored-once").await;
+    let sample = sample::make(there, &Unlock::generate()).await;
+    let expected = &sample::files()["base/1/16384"];
+    let manifest = CLUSTER.manifest(&sample.full);
+    for fault in [Fault::Corrupted, Fault::Shortened] {
+        for object in ["/packs/", &manifest, "/00000000"] {
+            proxy.next(1, "GET", object, fault);
+            let before = proxy.counts().1;
+            let written = restored(&sample.repository, &sample.full).await;
+            assert!(written.unwrap_or_else(|e| panic!("{fault:?} {object}: {e}")) == *expected, "{fault:?}");
+            assert_eq!(proxy.counts().1, before + 1, "{fault:?} {object}");
+            proxy.next(u64::MAX, "GET", object, fault);
+            let failure = restored(&sample.repository, &sample.full).await.unwrap_err();
+            assert!(failure.to_string().contains(object), "{fault:?} {object}: {failure}");
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! What a backup makes of what is there already: of blocks that changed and of those that did not, of blocks
 //! that are damaged, and of a backup that was interrupted.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use obyra_backup::page;
+use obyra_backup::repository::frames::FrameReader;
+use obyra_backup::repository::layout::FRAME_BLOCKS;
 use obyra_backup::repository::manifest::{DamagedBlock, Header};
 use obyra_backup::restore::{Into, Place, Restore, Target};
 use obyra_backup::take::{self, From, Options};
@@ -102,13 +106,18 @@ async fn a_damaged_block_is_named_and_nothing_is_lost() {
     let path = path_of(&session, "t").await;
     drop(session);
     site.server.stop().await;
-    flip(&site.server.data().join(&path), 2);
+    let file = site.server.data().join(&path);
+    flip(&file, 2);
+    // A position that no WAL reaches mends nothing.
+    let opened = fs::File::options().write(true).open(&file).unwrap();
+    opened.write_all_at(&[0xff; 6], 3 * BLOCK as u64).unwrap();
     site.server.start().await;
-    let on_disk = fs::read(site.server.data().join(&path)).unwrap();
+    let on_disk = fs::read(file).unwrap();
     for way in [Way::Protocol, Way::Local] {
         let taken = site.try_take(way, Options::default(), &Quiet).await.unwrap();
         assert!(taken.wal.received, "the first one's WAL is not mistaken for somebody who delivers");
-        assert_eq!(taken.header.damaged, [DamagedBlock { path: path.clone(), block: 2 }]);
+        let block = |block| DamagedBlock { path: path.clone(), block };
+        assert_eq!(taken.header.damaged, [block(2), block(3)]);
         // The server says it at the very end, as an error.
         let complaint = taken.header.server_complaint.as_deref();
         assert_eq!(complaint.is_some_and(|said| said.contains("checksum")), way == Way::Protocol);
@@ -153,4 +162,54 @@ async fn what_arrived_of_an_interrupted_backup_is_not_stored_again() {
     let header = site.headers().await.remove(0);
     let instance = site.raise(&header, Target::Backup(header.id.clone())).await;
     prove_sound(&site, instance).await;
+}
+
+/// What `archive_command` says is not what the archive has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_brings_its_wal_although_the_server_believes_it_archived() {
+    let settings = ["archive_mode=on", "archive_command=/bin/true", "wal_keep_size=0"];
+    let site = Site::with(16, &settings).await;
+    let taken = site.try_take(Way::Local, Options::default(), &Quiet).await.unwrap();
+    assert!(taken.wal.received && taken.wal.segments > 0, "{:?}", taken.wal);
+    let instance = site.raise(&taken.header, Target::Backup(taken.header.id.clone())).await;
+    prove_sound(&site, instance).await;
+}
+
+/// How many frames hold the blocks of a table, by its file's map; and how many blocks there are.
+async fn spread(site: &Site, header: &Header, path: &str) -> (usize, usize) {
+    let manifest = site.manifest(header).await;
+    let file = manifest.files.iter().find(|file| file.path == path).unwrap();
+    let reader = FrameReader::new(&site.repository, site.server.cluster());
+    let (mut frames, mut blocks) = (BTreeSet::new(), 0);
+    for at in &file.extents {
+        let piece = reader.piece(&manifest.packs, *at).await.unwrap();
+        blocks += piece.identities.len();
+        let kept = piece.runs.iter().filter_map(|run| run.kept);
+        frames.extend(kept.map(|kept| (piece.packs[usize::from(kept.pack)].clone(), kept.frame.offset)));
+    }
+    (frames.len(), blocks)
+}
+
+/// A restore after many increments reads no more than three times the frames that one of a full one reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_backups_have_scattered_is_stored_together_again() {
+    let site = Site::new(16).await;
+    let session = site.session().await;
+    // A row in each block, with room for another version of it.
+    let filled = "CREATE TABLE t WITH (fillfactor = 30) AS
+        SELECT n, repeat(md5(n::text), 59) AS w FROM generate_series(1, 60) n";
+    session.batch_execute(filled).await.unwrap();
+    let path = path_of(&session, "t").await;
+    let mut most = 0;
+    for round in 0..12 {
+        // A page here and there, in every backup others.
+        let changed = format!("UPDATE t SET n = -n WHERE n % 12 = {round}; CHECKPOINT");
+        session.batch_execute(&changed).await.unwrap();
+        let header = site.try_take(Way::Local, Options::default(), &Quiet).await.unwrap().header;
+        let (frames, blocks) = spread(&site, &header, &path).await;
+        let ideal = blocks.div_ceil(FRAME_BLOCKS);
+        assert!(frames <= 3 * ideal, "{frames} frames for {blocks} blocks in backup {round}");
+        most = most.max(frames);
+    }
+    assert!(most > 1);
 }

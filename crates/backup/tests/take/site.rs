@@ -138,8 +138,9 @@ impl Site {
         Manifest::read(&self.repository, self.server.cluster(), &header.id).await.unwrap()
     }
 
-    /// Puts all WAL so far into the archive.
+    /// Puts all WAL so far into the archive, from the first backup on.
     pub async fn archive(&self) {
+        let first = self.headers().await.first().map_or(0, |header| header.start.0 / segment().bytes());
         let switched = ask(&self.session().await, "SELECT pg_walfile_name(pg_switch_wal())").await;
         let archive = Archive::new(&self.repository, self.server.cluster());
         for entry in fs::read_dir(self.server.data().join("pg_wal")).unwrap() {
@@ -147,6 +148,7 @@ impl Site {
             let name = entry.file_name().to_str().unwrap().to_owned();
             if let Some(WalFileName::Segment(number)) = WalFileName::parse(&name, segment())
                 && name <= switched
+                && number.number >= first
             {
                 archive.put_segment(number, segment(), Content::File(entry.path())).await.unwrap();
             }

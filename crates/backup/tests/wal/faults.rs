@@ -162,7 +162,8 @@ async fn a_commit_waits_until_the_store_has_it() {
         |e: &ArchiveEvent| matches!(e, ArchiveEvent::Connected { synchronous: true, .. }).then_some(());
     receiver.heard("commits wait for it", synchronous).await;
     session.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
-    wait_until(&session, "SELECT sync_state = 'sync' FROM pg_stat_replication").await;
+    wait_until(&session, "SELECT coalesce(bool_or(sync_state = 'sync'), false) FROM pg_stat_replication")
+        .await;
 
     store.set(Mood::Failing);
     let committing = tokio::spawn({
@@ -182,7 +183,8 @@ async fn a_commit_waits_until_the_store_has_it() {
         .await;
     assert_eq!(ask(&session, waits).await, "true");
     assert!(!committing.is_finished());
-    wait_until(&session, "SELECT sent_lsn > flush_lsn FROM pg_stat_replication").await;
+    wait_until(&session, "SELECT coalesce(bool_or(sent_lsn > flush_lsn), false) FROM pg_stat_replication")
+        .await;
     // The server is told that we live meanwhile, and somebody that its disk fills.
     session.batch_execute("SET synchronous_commit = off").await.unwrap();
     let filler = "INSERT INTO t SELECT generate_series(1, 100000)";

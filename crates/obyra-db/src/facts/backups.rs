@@ -8,6 +8,7 @@ use obyra_backup::repository::Repository;
 use obyra_backup::repository::layout::BackupId;
 use obyra_continuity::{Fact, LineId};
 use obyra_evidence::{Every, Failure, HumanBytes, HumanDuration, Outcome, text};
+use obyra_postgres::tokio_postgres::Row;
 use obyra_postgres::wal::Lsn;
 use obyra_postgres::{Session, sql_failure};
 
@@ -164,6 +165,15 @@ async fn pitr(opened: &Opened<'_>, session: &Session, holdings: &Holdings) -> Fa
         Ok(now) => now,
         Err(failure) => return unknown(text::cli::FACT_UNREADABLE.with("why", &failure), failure.mend),
     };
+    match slot(session, &pitr.slot).await {
+        Ok(Some(slot)) if slot.retained > u64::from(pitr.slot_size_max) * 1_000_000 => {
+            let told =
+                if slot.active { text::backup::FACT_SLOT_GROWS } else { text::backup::FACT_SLOT_ALONE };
+            return broken(told.with("slot", &pitr.slot).with("size", HumanBytes(slot.retained)), wal);
+        }
+        Ok(_) => {}
+        Err(failure) => return unknown(text::cli::FACT_UNREADABLE.with("why", &failure), failure.mend),
+    }
     let behind = now.0.saturating_sub(reach.end.0);
     if behind > 0 && reach.to < pitr.lag_max.before(opened.now()) {
         let told = text::backup::FACT_BEHIND
@@ -179,6 +189,25 @@ async fn pitr(opened: &Opened<'_>, session: &Session, holdings: &Holdings) -> Fa
         return broken(text::backup::FACT_WINDOW_BROKEN.with("from", minute(reach.from)), wal);
     }
     holds(backup::reach_told(reach))
+}
+
+/// What the server keeps for whoever receives its WAL.
+struct Slot {
+    active: bool,
+    /// Bytes.
+    retained: u64,
+}
+
+/// Our slot; `None` where the server has none.
+async fn slot(session: &Session, name: &str) -> Result<Option<Slot>, Failure> {
+    let sql = "SELECT active, coalesce(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
+               THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn), 0)::bigint \
+               FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+    let rows = session.query(sql, &[&name]).await;
+    let rows = rows.map_err(|error| sql_failure(text::backup::POSITION.message(), &error))?;
+    let slot =
+        |row: &Row| Slot { active: row.get(0), retained: row.get::<_, i64>(1).try_into().unwrap_or(0) };
+    Ok(rows.first().map(slot))
 }
 
 async fn server_position(session: &Session) -> Result<Lsn, Failure> {

@@ -153,6 +153,7 @@ async fn backup(repository: Repository, day: u32, parents: Vec<u32>) -> Result<(
         uses: parents.into_iter().map(self::id).collect(),
         everything: false,
         ended: false,
+        process: None,
     };
     let claim = Claim::begin(&repository, CLUSTER, &id, note).await?;
     let mut packs = Vec::new();
@@ -183,6 +184,7 @@ async fn copy(from: Repository, to: Repository) -> Result<()> {
         uses: Vec::new(),
         everything: false,
         ended: false,
+        process: None,
     };
     crate::copy::run(&from, &to.store, note, &Quiet).await.map(drop)
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Shared;
@@ -14,7 +15,7 @@ use super::window::{self, Job, Placement, Window, wrong};
 use crate::Result;
 use crate::repository::layout::BLOCK;
 use crate::repository::map::identity;
-use crate::repository::pack::{FrameOpener, Kind};
+use crate::repository::pack::{FrameAt, FrameOpener, Kind};
 use crate::restore::place::failed;
 
 /// A job with the bytes of its frames.
@@ -27,14 +28,17 @@ pub(super) struct Fetched {
 /// One of the threads that write.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    /// Where the store is asked, if a frame has to be read once more.
+    runtime: Handle,
     raw: Vec<u8>,
     /// The file that was written last: the next block is often its own.
     open: Option<(PathBuf, File)>,
 }
 
 impl Writer {
+    /// Within a runtime; its thread is to be another.
     pub fn new(shared: Arc<Shared>) -> Writer {
-        Writer { shared, raw: Vec::new(), open: None }
+        Writer { shared, runtime: Handle::current(), raw: Vec::new(), open: None }
     }
 
     /// Works until there is no more to do.
@@ -56,7 +60,10 @@ impl Writer {
         for ((at, placements), stored) in fetched.job.frames.iter().zip(&fetched.stored) {
             let first = placements.first().map(|placement| self.name(window, *placement)).unwrap_or_default();
             let mut raw = std::mem::take(&mut self.raw);
-            let kind = fetched.opener.open_into(*at, stored, &mut raw).map_err(|failure| {
+            // What came over a network may have been lost on the way: it is what it is once it came twice.
+            let opened = fetched.opener.open_into(*at, stored, &mut raw);
+            let opened = opened.or_else(|_| self.again(fetched, *at, &mut raw));
+            let kind = opened.map_err(|failure| {
                 let why = failure.why.clone();
                 let needed = format!("needed for {} block {}", first.0, first.1);
                 failure.because(why.into_iter().chain([needed]).collect::<Vec<_>>().join("; "))
@@ -70,6 +77,13 @@ impl Writer {
             self.raw = raw;
         }
         Ok(())
+    }
+
+    /// Reads a frame once more.
+    fn again(&self, fetched: &Fetched, at: FrameAt, raw: &mut Vec<u8>) -> Result<Kind> {
+        let pack = &self.shared.restore.manifest.packs[fetched.job.pack];
+        let stored = self.runtime.block_on(self.shared.reader.fetch(pack, &[at]))?;
+        fetched.opener.open_into(at, stored.first().map_or(&[][..], |stored| stored), raw)
     }
 
     fn place(&mut self, window: &Window, placement: Placement, raw: &[u8]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `backup copy`: the second repository, on another disk or at another provider.
 
 use obyra_backup::copy::{self, Copied};
-use obyra_backup::repository::claims::Note;
+use obyra_backup::repository::claims::{Note, Process};
 use obyra_evidence::{Exit, Failure, HumanBytes, Outcome, text};
 
 use super::run::host;
@@ -22,6 +22,7 @@ pub async fn copy(opened: &Opened<'_>) -> Result<Exit, Failure> {
         uses: Vec::new(),
         everything: true,
         ended: false,
+        process: Process::this(),
     };
     let outcome = copy::run(&repository, &store, note, &opened.invocation.progress()).await;
     let expected = "the second repository holds all that the first does";

@@ -15,7 +15,8 @@ use crate::repository;
 /// How wide the bar of the largest backup is, in characters.
 const BAR: usize = 16;
 
-/// Prints what the repository holds of the environment's cluster. Ends with 2 where nothing could be restored.
+/// Prints what the repository holds of the environment's cluster. Ends with 2 where nothing
+/// could be restored, or one of them could not.
 pub async fn list(opened: &Opened<'_>) -> Result<Exit, Failure> {
     let Some(repository) = repository::existing(opened).await? else {
         opened.invocation.printer.note(text::backup::NONE_YET.with("environment", opened.name()));
@@ -43,8 +44,14 @@ pub async fn list(opened: &Opened<'_>) -> Result<Exit, Failure> {
             opened.invocation.printer.line(super::told_of_adopted(opened, &adopted?));
         }
     }
-    let well = all.last().is_some_and(|holdings| holdings.newest().is_some());
+    let well = all.last().is_some_and(|holdings| holdings.newest().is_some()) && all.iter().all(is_whole);
     Ok(if well { Exit::Done } else { Exit::Findings })
+}
+
+/// Whether all that is there can be read and restored, with every page sound.
+fn is_whole(holdings: &Holdings) -> bool {
+    let sound = |kept: &Kept| kept.is_restorable() && kept.header.damaged.is_empty();
+    holdings.unreadable.is_empty() && holdings.backups.iter().all(sound)
 }
 
 struct Page<'a> {

@@ -39,8 +39,9 @@ pub async fn take_opened(opened: &Opened<'_>, full: bool) -> Result<Taken, Failu
     let repository = repository::open_or_create(opened).await?;
     let outcome = take_into(opened, &repository, full).await;
     let expected = "a backup that can be restored, every page that was read verified";
-    let taken = opened
-        .recorded("backup.run", expected, outcome, |taken| (Outcome::Changed, told(taken, expected)))?;
+    let taken = opened.recorded("backup.run", expected, outcome, |taken| {
+        (Outcome::Changed, told(taken, expected).fact(repository::REPOSITORY_FACT, repository.store.url()))
+    })?;
     tell(opened, &taken);
     record_figures(opened, &repository, &taken).await;
     let holdings = Holdings::read(&repository, taken.cluster).await?;
