@@ -179,6 +179,7 @@ impl Disk {
                 wal_segment: WalSegmentSize::DEFAULT,
             },
             parents: &parents,
+            parent: None,
             refreshable: 0,
             options: &Options { threads: 2, ..Options::default() },
             now,
