@@ -372,9 +372,10 @@ async fn what_is_damaged_is_named_and_mended() {
     let (manifest, name) = find("/backups/");
     fs::write(&manifest, b"nonsense").unwrap();
     shop.backup("list").ends(2).says(&backups[0]);
-    // And one that is good does not make up for it.
-    shop.backup("run").ends(0);
+    // One that is good does not make up for it, and as long as it is not known what it needs nothing goes.
+    shop.backup("run").ends(1).says("the first of its line").says(&backups[0]);
     let list = shop.json("list", 2);
+    assert_eq!(list["clusters"][0]["backups"].as_array().unwrap().len(), 1, "{list}");
     assert_eq!(list["clusters"][0]["unreadable"][0]["backup"].as_str(), Some(backups[0].as_str()), "{list}");
     shop.backup("verify --repair").ends(0);
     shop.backup("list").ends(0);

@@ -196,6 +196,9 @@ async fn a_commit_waits_until_the_store_has_it() {
     committing.await.unwrap();
     let back = |e: &ArchiveEvent| matches!(e, ArchiveEvent::StoreBack { .. }).then_some(());
     receiver.heard("the store is back", back).await;
+    // A commit that waits has everything before it in the archive.
+    session.batch_execute("RESET synchronous_commit").await.unwrap();
+    session.batch_execute("INSERT INTO t VALUES (3)").await.unwrap();
     receiver.stop().await;
     assert!(compare(&archive, &server, TimelineId::FIRST, mib(1)).await >= 5);
 }
