@@ -1,10 +1,12 @@
 //! `cargo xtask bench backup`: the whole program beside pgBackRest, on the same cluster, in the same run:
 //! full, incremental after a day's change, restore, restore after ten incrementals, the WAL archive. And
-//! beside `cp -r` and `zstd`, so that the distance to what the machine can do is seen.
+//! beside `cp -r` and `zstd`, so that the distance to what the machine can do is seen. With `--s3` both repositories
+//! are in a real S3 server on this machine, whose work is then part of what is measured.
 
 mod cluster;
 mod peer;
 mod program;
+mod s3;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use anyhow::{Context, Result};
 use cluster::Bench;
 use peer::PgBackRest;
 use program::{Program, Source};
+use s3::S3;
 
 /// Runs the benchmark.
 pub async fn run(options: &[&str]) -> Result<()> {
@@ -25,19 +28,22 @@ pub async fn run(options: &[&str]) -> Result<()> {
     let gigabytes: f64 = value("--gb").unwrap_or("2").parse().context("--gb N")?;
     let version = peer::version(&pgbackrest);
     let bench = Bench::prepare(peer::newest_that_it_knows(version.as_deref()), gigabytes).await?;
+    let s3 = if options.contains(&"--s3") { Some(S3::start(&bench)?) } else { None };
+    let s3 = s3.as_ref();
     say(format!(
-        "PostgreSQL {}, {:.2} GB; {}; zstd 1, encrypted, fsynced, two processes",
+        "PostgreSQL {}, {:.2} GB; {}; zstd 1, encrypted, fsynced, two processes{}",
         bench.version(),
         bench.bytes()? as f64 / 1e9,
-        version.as_deref().unwrap_or("no pgBackRest found: --pgbackrest PATH")
+        version.as_deref().unwrap_or("no pgBackRest found: --pgbackrest PATH"),
+        if s3.is_some() { "; both over S3 with TLS" } else { "" }
     ));
     limits(&bench)?;
     let peer = match version {
-        Some(_) => Some(PgBackRest::prepare(&bench, &pgbackrest)?),
+        Some(_) => Some(PgBackRest::prepare(&bench, &pgbackrest, s3)?),
         None => None,
     };
-    let local = Program::prepare(&bench, "local", Source::Local)?;
-    let protocol = Program::prepare(&bench, "protocol", Source::Protocol)?;
+    let local = Program::prepare(&bench, "local", Source::Local, s3)?;
+    let protocol = Program::prepare(&bench, "protocol", Source::Protocol, s3)?;
 
     let theirs = peer.as_ref().map(|peer| peer.backup("full")).transpose()?;
     line("full, local", &local.backup()?, theirs.as_ref(), "0.65");
@@ -55,7 +61,7 @@ pub async fn run(options: &[&str]) -> Result<()> {
         peer.as_ref().map(|peer| peer.backup("incr")).transpose()?;
     }
     restores("restore after ten days", &bench, &local, peer.as_ref())?;
-    wal(&bench, &protocol, peer.as_ref()).await
+    wal(&bench, &protocol, peer.as_ref(), s3).await
 }
 
 /// What something cost.
@@ -75,10 +81,10 @@ fn restores(what: &str, bench: &Bench, ours: &Program, peer: Option<&PgBackRest>
 }
 
 /// Segments that wait to be archived: pushed one by one as a server does, and received over the protocol.
-async fn wal(bench: &Bench, pusher: &Program, peer: Option<&PgBackRest>) -> Result<()> {
+async fn wal(bench: &Bench, pusher: &Program, peer: Option<&PgBackRest>, s3: Option<&S3>) -> Result<()> {
     const SEGMENTS: usize = 80;
     // In an archive of its own: what was pushed would be found there already.
-    let receiver = Program::prepare(bench, "receiver", Source::Protocol)?;
+    let receiver = Program::prepare(bench, "receiver", Source::Protocol, s3)?;
     receiver.keep_wal()?;
     let segments = bench.segments(SEGMENTS).await?;
     let rate = |wall: Duration| segments.len() as f64 / wall.as_secs_f64();
@@ -94,8 +100,8 @@ async fn wal(bench: &Bench, pusher: &Program, peer: Option<&PgBackRest>) -> Resu
     let pushed = rate(pushed);
     let memory = memory / 1_000_000;
     say(format!("WAL, obyra-db backup wal-push: {pushed:.1} segments/s, {memory} MB{}", ratio(pushed)));
-    let (count, Cost { wall, memory, .. }) = receiver.receive()?;
-    let received = count as f64 / wall.as_secs_f64();
+    let (count, Cost { wall, memory, .. }) = receiver.receive(bench).await?;
+    let received = count / wall.as_secs_f64();
     let memory = memory / 1_000_000;
     say(format!("WAL, obyra-db backup wal: {received:.1} segments/s, {memory} MB{}", ratio(received)));
     Ok(())

@@ -11,14 +11,18 @@ use obyra_postgres::secrecy::ExposeSecret as _;
 
 use super::cluster::{Bench, size_of};
 use super::program::{as_a_server_does, command, finish, sync};
+use super::s3::{self, S3};
 use super::{Cost, timed};
 
 /// pgBackRest with a repository of its own.
 pub struct PgBackRest {
     program: PathBuf,
     config: PathBuf,
-    repository: PathBuf,
+    /// `None` in a bucket.
+    repository: Option<PathBuf>,
     spool: PathBuf,
+    /// The folder of its WAL, in the repository.
+    archive: String,
     owner: (u32, u32),
     password: String,
 }
@@ -38,8 +42,8 @@ pub fn newest_that_it_knows(version: Option<&str>) -> u32 {
 }
 
 impl PgBackRest {
-    /// Makes its stanza.
-    pub fn prepare(bench: &Bench, program: &Path) -> Result<PgBackRest> {
+    /// Makes its stanza, in a folder or in the bucket.
+    pub fn prepare(bench: &Bench, program: &Path, s3: Option<&S3>) -> Result<PgBackRest> {
         let admin = bench.admin();
         let host = admin.hosts().first().context("a host")?;
         let data = bench.data();
@@ -52,12 +56,24 @@ impl PgBackRest {
             std::fs::create_dir_all(folder)?;
             std::os::unix::fs::chown(folder, Some(owner.0), Some(owner.1))?;
         }
+        let place = match s3 {
+            None => format!("repo1-path={}\n", repository.display()),
+            Some(s3) => format!(
+                "repo1-type=s3\nrepo1-path=/pgbackrest\nrepo1-s3-bucket={}\nrepo1-s3-endpoint=localhost\n\
+                 repo1-storage-port={}\nrepo1-storage-ca-file={}\nrepo1-s3-uri-style=path\n\
+                 repo1-s3-region=us-east-1\nrepo1-s3-key={}\nrepo1-s3-key-secret={}\n",
+                s3::BUCKET,
+                s3.port,
+                s3.certificate.display(),
+                s3::KEY,
+                s3::SECRET
+            ),
+        };
         let settings = format!(
-            "[global]\nrepo1-path={}\nrepo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=benchmark\nrepo1-bundle=y\n\
+            "[global]\n{place}repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=benchmark\nrepo1-bundle=y\n\
              {block}compress-type=zst\ncompress-level=1\nprocess-max=2\nstart-fast=y\narchive-check=n\n\
              log-path={}\nlock-path={}\nlog-level-console=error\nlog-level-file=off\n\
              [main]\npg1-path={data}\npg1-socket-path={}\npg1-port={}\npg1-user={}\npg1-database=shop\n",
-            repository.display(),
             log.display(),
             log.display(),
             host.name,
@@ -67,7 +83,16 @@ impl PgBackRest {
         let config = bench.scratch("pgbackrest.conf");
         std::fs::write(&config, settings)?;
         let password = admin.password().map(|p| p.expose_secret().to_owned()).unwrap_or_default();
-        let peer = PgBackRest { program: program.to_path_buf(), config, repository, spool, owner, password };
+        let archive = format!("archive/main/{}-1", bench.version().split('.').next().unwrap_or_default());
+        let peer = PgBackRest {
+            program: program.to_path_buf(),
+            config,
+            repository: s3.is_none().then_some(repository),
+            spool,
+            archive,
+            owner,
+            password,
+        };
         finish(peer.command().args(["--no-online", "stanza-create"]))?;
         Ok(peer)
     }
@@ -83,12 +108,17 @@ impl PgBackRest {
 
     /// Takes a backup.
     pub fn backup(&self, kind: &str) -> Result<Cost> {
-        let before = size_of(&self.repository.join("backup"))?;
+        let before = self.stored()?;
         let wall = timed(|| {
             finish(self.command().arg(format!("--type={kind}")).arg("backup"))?;
-            sync(&self.repository)
+            self.repository.as_deref().map_or(Ok(()), sync)
         })?;
-        Ok(Cost { wall, stored: size_of(&self.repository.join("backup"))?.saturating_sub(before), memory: 0 })
+        Ok(Cost { wall, stored: self.stored()?.saturating_sub(before), memory: 0 })
+    }
+
+    /// Bytes of its backups; 0 where they are in no folder.
+    fn stored(&self) -> Result<u64> {
+        self.repository.as_ref().map_or(Ok(0), |repository| size_of(&repository.join("backup")))
     }
 
     /// Restores the newest backup.
@@ -110,12 +140,7 @@ impl PgBackRest {
     pub fn push(&self, segments: &[PathBuf]) -> Result<Duration> {
         let one_by_one = self.push_with(segments, &["--no-archive-async"])?;
         // What was pushed would be found there already.
-        for entry in std::fs::read_dir(self.repository.join("archive/main"))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(path)?;
-            }
-        }
+        finish(self.command().args(["repo-rm", "--recurse", &self.archive]))?;
         let spool = format!("--spool-path={}", self.spool.display());
         Ok(one_by_one.min(self.push_with(segments, &["--archive-async", &spool])?))
     }

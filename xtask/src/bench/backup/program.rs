@@ -1,4 +1,5 @@
-//! The program itself, as a user runs it: a strategy file, a repository in a folder, one process for each verb.
+//! The program itself, as a user runs it: a strategy file, a repository in a folder or in a bucket, one process
+//! for each verb.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use obyra_postgres::secrecy::ExposeSecret as _;
 use obyra_postgres::{Reveal, Scheme};
 
 use super::cluster::{Bench, size_of};
+use super::s3::{self, S3};
 use super::{Cost, timed};
 
 /// Where the files are read.
@@ -23,14 +25,16 @@ pub enum Source {
 pub struct Program {
     program: PathBuf,
     folder: PathBuf,
-    repository: PathBuf,
-    url: String,
-    cache: PathBuf,
+    /// `None` in a bucket.
+    repository: Option<PathBuf>,
+    /// The slot of its WAL.
+    slot: String,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Program {
-    /// Writes the strategy.
-    pub fn prepare(bench: &Bench, name: &str, source: Source) -> Result<Program> {
+    /// Writes the strategy, with a repository in a folder or in the bucket.
+    pub fn prepare(bench: &Bench, name: &str, source: Source, s3: Option<&S3>) -> Result<Program> {
         let program = std::env::current_exe()?.with_file_name("obyra-db");
         if !program.is_file() {
             bail!("build it first: cargo build --release -p obyra-db");
@@ -40,34 +44,57 @@ impl Program {
             Source::Protocol => "protocol",
         };
         let folder = bench.scratch(name);
-        let repository = folder.join("repository");
         std::fs::create_dir_all(&folder)?;
+        let url = bench.admin().url(Scheme::Postgresql, Reveal::Password).expose_secret().to_owned();
+        let mut variables = vec![("BENCH_URL", url), ("OBYRA_DB_CACHE", bench.cache.display().to_string())];
+        let (repository, place) = match s3 {
+            None => {
+                let repository = folder.join("repository");
+                let place = format!("repository = 'file://{}'", repository.display());
+                (Some(repository), place)
+            }
+            Some(s3) => {
+                variables.push(("AWS_ACCESS_KEY_ID", s3::KEY.to_owned()));
+                variables.push(("AWS_SECRET_ACCESS_KEY", s3::SECRET.to_owned()));
+                variables.push(("AWS_CA_BUNDLE", s3.certificate.display().to_string()));
+                let place = format!(
+                    "repository = 's3://{}/{name}'\nendpoint = 'https://localhost:{}'\nregion = 'us-east-1'",
+                    s3::BUCKET,
+                    s3.port
+                );
+                (None, place)
+            }
+        };
+        let slot = format!("bench_{name}");
         let strategy = format!(
             "[environments.production]\nruns_on = 'self-hosted'\nurl_env = 'BENCH_URL'\ndatabase = 'shop'\n\
-             [backup]\nsource = '{source}'\nrepository = 'file://{}'\n[backup.pitr]\nenabled = true\nslot = 'bench_{name}'\n",
-            repository.display()
+             [backup]\nsource = '{source}'\n{place}\n[backup.pitr]\nenabled = true\nslot = '{slot}'\n"
         );
         std::fs::write(folder.join("obyra-db.toml"), strategy)?;
-        let url = bench.admin().url(Scheme::Postgresql, Reveal::Password).expose_secret().to_owned();
-        Ok(Program { program, folder, repository, url, cache: bench.cache.clone() })
+        Ok(Program { program, folder, repository, slot, variables })
     }
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = command(&self.program);
         command.args(words).current_dir(&self.folder);
-        command.env("BENCH_URL", &self.url).env("OBYRA_DB_CACHE", &self.cache);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Takes a backup.
     pub fn backup(&self) -> Result<Cost> {
-        let before = if self.repository.exists() { size_of(&self.repository)? } else { 0 };
+        let before = self.stored()?;
         let mut memory = 0;
         let wall = timed(|| {
             memory = finish_measured(&mut self.command(&["backup", "run", "production"]))?;
             Ok(())
         })?;
-        Ok(Cost { wall, stored: size_of(&self.repository)? - before, memory })
+        Ok(Cost { wall, stored: self.stored()? - before, memory })
+    }
+
+    /// Bytes in the repository; 0 where it is no folder.
+    fn stored(&self) -> Result<u64> {
+        self.repository.as_ref().filter(|folder| folder.exists()).map_or(Ok(0), |folder| size_of(folder))
     }
 
     /// Restores the newest backup.
@@ -112,28 +139,17 @@ impl Program {
     }
 
     /// Receives what the slot kept: how many segments, and what that cost.
-    pub fn receive(&self) -> Result<(usize, Cost)> {
-        let before = self.segments()?;
+    pub async fn receive(&self, bench: &Bench) -> Result<(f64, Cost)> {
+        let waiting = "SELECT (pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) / 16777216)::float8
+              FROM pg_replication_slots WHERE slot_name = $1";
+        let count = bench.session("shop").await?.query_one(waiting, &[&self.slot]).await?.get(0);
         let mut memory = 0;
         let wall = timed(|| {
             memory =
                 finish_measured(&mut self.command(&["backup", "wal", "production", "--until-caught-up"]))?;
             Ok(())
         })?;
-        Ok((self.segments()? - before, Cost { wall, memory, ..Cost::default() }))
-    }
-
-    fn segments(&self) -> Result<usize> {
-        let mut count = 0;
-        for cluster in std::fs::read_dir(self.repository.join("clusters"))? {
-            for timeline in std::fs::read_dir(cluster?.path().join("wal"))? {
-                let path = timeline?.path();
-                if path.is_dir() {
-                    count += std::fs::read_dir(path)?.count();
-                }
-            }
-        }
-        Ok(count)
+        Ok((count, Cost { wall, memory, ..Cost::default() }))
     }
 }
 
