@@ -302,9 +302,8 @@ impl Progress for Dies {
     fn note(&self, _: Message) {}
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_restore_goes_on_and_no_server_starts_in_between() {
-    let scene = Arc::new(Scene::set().await);
+/// A restore that ends in its middle: whatever was there before, no server starts there now.
+async fn dies(scene: &Arc<Scene>) {
     let target = scene.target();
     let place = scene.look(&into(target.clone())).await.unwrap();
     let dying = scene.clone();
@@ -314,6 +313,13 @@ async fn an_interrupted_restore_goes_on_and_no_server_starts_in_between() {
     });
     assert!(ended.await.unwrap_err().is_panic());
     assert!(!target.join("global/pg_control").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_restore_goes_on_and_no_server_starts_in_between() {
+    let scene = Arc::new(Scene::set().await);
+    let target = scene.target();
+    dies(&scene).await;
     let place = loop {
         // The threads of the first one may be writing their last block still; its lock tells when they have.
         let place = scene.look(&into(target.clone())).await.unwrap();
@@ -325,6 +331,9 @@ async fn an_interrupted_restore_goes_on_and_no_server_starts_in_between() {
     };
     assert_restored(&scene, &target);
     assert!(place.kept > 12 << 20, "what was there is not written again: {place:?}");
+    // It is the same over what is a cluster already.
+    fs::remove_file(target.join("base/16384/large")).unwrap();
+    dies(&scene).await;
 }
 
 #[tokio::test]

@@ -181,10 +181,14 @@ async fn a_commit_waits_until_the_store_has_it() {
     let tries = store.failed.load(Ordering::SeqCst);
     eventually("it is tried again", async || (store.failed.load(Ordering::SeqCst) > tries + 2).then_some(()))
         .await;
+    // That it is here was told, and no more than that.
+    let written =
+        "SELECT coalesce(bool_or(write_lsn >= pg_current_wal_flush_lsn()), false) FROM pg_stat_replication";
+    wait_until(&session, written).await;
+    let durable = "SELECT bool_or(flush_lsn >= write_lsn) FROM pg_stat_replication";
+    assert_eq!(ask(&session, durable).await, "false");
     assert_eq!(ask(&session, waits).await, "true");
     assert!(!committing.is_finished());
-    wait_until(&session, "SELECT coalesce(bool_or(sent_lsn > flush_lsn), false) FROM pg_stat_replication")
-        .await;
     // The server is told that we live meanwhile, and somebody that its disk fills.
     session.batch_execute("SET synchronous_commit = off").await.unwrap();
     let filler = "INSERT INTO t SELECT generate_series(1, 100000)";
