@@ -37,6 +37,7 @@ pub use self::stage::Site;
 pub use self::start::{Start, sizes};
 use crate::driver::Workplace;
 use crate::graph::Applied;
+use crate::runtime::{Check, Ground, Helper};
 use crate::{Policy, PythonEnvironment, PythonSearch};
 
 /// What is to be gated, and on what.
@@ -64,6 +65,8 @@ pub struct Order<'a> {
     pub sizes: &'a Sizes,
     /// The revisions as environments ran them, as far as that was recorded.
     pub applied: &'a [Applied],
+    /// What the application alters at its start, and where that acts; none if it does not.
+    pub runtime: Option<(&'a Helper, &'a Ground)>,
 }
 
 /// Sizes by `schema.table`.
@@ -114,7 +117,7 @@ pub enum Verdict {
 }
 
 /// What the gate found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The head, if there is exactly one.
     pub head: Option<String>,
@@ -132,6 +135,9 @@ pub struct Report {
     pub models_made: bool,
     /// Each command of the checked revisions that changed the catalogue, with its locks on older tables.
     pub commands: Vec<Measured>,
+    /// What the application alters at its start. Without a head that was reached, it is only read.
+    #[serde(skip)]
+    pub alterations: Option<Check>,
     /// What a person should know, the gravest first.
     pub findings: Vec<Finding>,
 }
@@ -176,8 +182,12 @@ pub struct TableLock {
 /// Runs the gate. A failure means that it could not be run; what is wrong with the migrations is a finding.
 pub async fn gate(order: &Order<'_>, site: &mut impl Site, progress: &dyn Progress) -> Result<Report> {
     let mut course = Course::prepare(order, site, progress).await?;
-    if !course.graph().revisions.is_empty() && course.reach_from_empty(site).await? {
+    let reached = !course.graph().revisions.is_empty() && course.reach_from_empty(site).await?;
+    if reached {
         course.for_good(site).await?;
+    }
+    course.alter_at_start(site, reached).await?;
+    if reached {
         course.reach_from_start(site).await?;
     }
     Ok(course.report())
@@ -199,7 +209,12 @@ impl Report {
     /// Adds findings from elsewhere, leaves each defect once, and sorts them: the gravest first, then by place.
     pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
         self.findings.extend(findings);
-        once::each(&mut self.findings, self.upgrade == Verdict::Passed, self.models_made);
+        let known = once::Known {
+            reached: self.upgrade == Verdict::Passed,
+            models_made: self.models_made,
+            judged: self.alterations.iter().flat_map(Check::judged).map(once::line).collect(),
+        };
+        once::each(&mut self.findings, &known);
         self.findings.sort_by(|a, b| {
             b.severity.cmp(&a.severity).then_with(|| a.place.cmp(&b.place)).then_with(|| a.cmp(b))
         });

@@ -27,6 +27,7 @@ use obyra_evidence::{Finding, Place, Result};
 
 pub use self::apply::{Applied, Planned, apply};
 pub use self::check::{Bench, Check, Checked, Start, Verdict, check};
+pub(crate) use self::check::{Reached, check_at};
 use self::errors::Caught;
 pub use self::export::{Export, Exported};
 pub use self::files::{Helper, folder, found};

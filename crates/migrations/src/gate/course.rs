@@ -16,6 +16,7 @@ use super::{Order, Report, Scope, Site, Start, Timed, Verdict, branch, log, mode
 use crate::driver::{Complaint, Driver, Graph, Phase, Replay, Transaction, UpgradeError};
 use crate::graph as files;
 use crate::observe::{Identity, Objects, version_tables};
+use crate::runtime::{Reached, check_at};
 use crate::{PythonEnvironment, find_or_make};
 
 /// Connections other than the migration's tell which commands they run.
@@ -245,6 +246,27 @@ impl<'a> Course<'a> {
             }
         }
         self.progress.done();
+        Ok(())
+    }
+
+    /// What the application alters at its start, on a database that has seen none of it.
+    pub async fn alter_at_start(&mut self, site: &mut impl Site, is_reached: bool) -> Result<()> {
+        let Some((helper, ground)) = self.order.runtime else { return Ok(()) };
+        let mut runner = None;
+        if is_reached {
+            let database = self.stage.database(site).await?;
+            let replay = Replay { to: self.to.clone(), ..Replay::default() };
+            let ran = self.run(&database, &replay).await?;
+            runner = ran.outcome.is_ok().then_some(database.runner);
+        }
+        let patience = Duration::from_secs(self.order.policy.gate.patience.seconds());
+        let reached = runner
+            .iter()
+            .map(|runner| Reached { runner, head: self.graph.heads.join(", "), patience })
+            .next();
+        let check = check_at(helper, ground, reached, self.progress).await?;
+        self.report.findings.extend(check.findings.iter().cloned());
+        self.report.alterations = Some(check);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use obyra_evidence::{Finding, Severity, text};
+use obyra_evidence::{Finding, Place, Severity, text};
 
 /// What the graph says of a downgrade, and the round trip proves.
 const DOWNGRADES: [&str; 3] = ["graph.empty-downgrade", "graph.no-downgrade", "graph.irreversible"];
@@ -37,9 +37,20 @@ const TROUBLES: [&str; 6] = [
     "scan.unreadable",
 ];
 
-/// Removes what another finding says better. `reached`: every revision was applied to an empty database.
-/// `models_made`: `create_all` was run, and what it makes compared.
-pub(super) fn each(findings: &mut Vec<Finding>, reached: bool, models_made: bool) {
+/// What was tried.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Every revision was applied to an empty database.
+    pub reached: bool,
+    /// `create_all` was run, and what it makes compared.
+    pub models_made: bool,
+    /// The lines of runtime alterations that were judged.
+    pub judged: BTreeSet<(PathBuf, usize)>,
+}
+
+/// Removes what another finding says better.
+pub(super) fn each(findings: &mut Vec<Finding>, known: &Known) {
+    let Known { reached, models_made, judged } = known;
     let subjects = |starts: &str| -> BTreeSet<String> {
         let of_rule = findings.iter().filter(|finding| rule(finding).starts_with(starts));
         of_rule.map(|finding| finding.subject.clone()).collect()
@@ -57,16 +68,19 @@ pub(super) fn each(findings: &mut Vec<Finding>, reached: bool, models_made: bool
     let unreadable = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error && UNREADABLE.contains(&rule(finding)));
+    let altered = |finding: &Finding| place(finding).is_some_and(|place| judged.contains(&place));
     findings.retain(|finding| match rule(finding) {
+        // What the strategy allows to run at the start, the proof that it can run again judges alone.
+        rule if rule.starts_with("scan.ddl-") && altered(finding) => false,
         rule if DOWNGRADES.contains(&rule) => !downgrades.contains(&finding.subject),
         rule if TROUBLES.contains(&rule) && finding.severity < Severity::Error => {
             place(finding).is_none_or(|place| !unread.contains(&place))
         }
-        "graph.table-nobody-creates" => !reached && !failed.contains(&finding.subject),
-        "graph.empty-baseline" => !reached,
+        "graph.table-nobody-creates" => !*reached && !failed.contains(&finding.subject),
+        "graph.empty-baseline" => !*reached,
         "gate.graph-unreadable" => !unreadable,
         "scan.ddl-swallowed" => place(finding).is_none_or(|place| !swallowed.contains(&place)),
-        "scan.ddl-construct" => !models_made,
+        "scan.ddl-construct" => !*models_made,
         rule if EXECUTED.contains(&rule) => place(finding).is_none_or(|place| !booted.contains(&place)),
         _ => true,
     });
@@ -95,8 +109,12 @@ fn rule(finding: &Finding) -> &str {
 
 /// The file, however it was named, and the line.
 fn place(finding: &Finding) -> Option<(PathBuf, usize)> {
-    let place = finding.place.as_ref()?;
-    Some((plain(&place.file), place.line))
+    finding.place.as_ref().map(line)
+}
+
+/// The line of a place.
+pub(super) fn line(place: &Place) -> (PathBuf, usize) {
+    (plain(&place.file), place.line)
 }
 
 fn plain(file: &Path) -> PathBuf {
@@ -105,7 +123,7 @@ fn plain(file: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use obyra_evidence::{Code, Place};
+    use obyra_evidence::Code;
 
     use super::*;
 
@@ -115,7 +133,8 @@ mod tests {
     }
 
     fn left(mut findings: Vec<Finding>, reached: bool, models_made: bool) -> Vec<String> {
-        each(&mut findings, reached, models_made);
+        let judged = BTreeSet::from([("runtime.py".into(), 4)]);
+        each(&mut findings, &Known { reached, models_made, judged });
         findings.iter().map(|finding| finding.message.code().id().to_owned()).collect()
     }
 
@@ -166,5 +185,14 @@ mod tests {
         };
         assert_eq!(left(found(), true, true), ["gate.boot-ddl", "scan.create-all"]);
         assert_eq!(left(found(), true, false).len(), 3);
+    }
+
+    #[test]
+    fn what_the_strategy_allows_at_the_start_is_judged_once() {
+        use text::scan;
+        let found = [3, 4].map(|line| finding(scan::DDL_EXECUTED, "runtime.py", "./runtime.py", line));
+        assert_eq!(left(found.into(), true, true).len(), 1);
+        let created = vec![finding(scan::CREATE_ALL, "runtime.py", "runtime.py", 4)];
+        assert_eq!(left(created, true, true), ["scan.create-all"]);
     }
 }

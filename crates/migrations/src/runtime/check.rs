@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use obyra_evidence::{Finding, Place, Progress, Severity};
-use obyra_postgres::Result;
 use obyra_postgres::cluster::Search;
+use obyra_postgres::{Conninfo, Result};
 use serde::Serialize;
 
 use super::prove::{Ground, Proof, prove};
-use super::trial::{self, Stands, Twice};
-use super::{Helper, Site, Statement, judge, read};
+use super::trial::{self, Stands, Trial, Twice};
+use super::{Helper, Reading, Site, Statement, judge, read};
 use crate::{Policy, PythonSearch, gate};
 
 /// On what statements are tried.
@@ -127,6 +127,15 @@ impl Check {
         proven.map(|entry| entry.checksum()).collect()
     }
 
+    /// The lines that were judged: those that send a statement, and those of the handlers around it.
+    pub(crate) fn judged(&self) -> impl Iterator<Item = &Place> {
+        let statements = self.statements.iter();
+        statements.flat_map(|each| {
+            let handlers = each.statement.caught.iter().map(|handler| &handler.place);
+            handlers.chain([&each.place])
+        })
+    }
+
     /// Whether every statement is proven.
     pub fn is_clean(&self) -> bool {
         !self.has_errors() && self.unknown == 0
@@ -142,11 +151,43 @@ pub async fn check(
 ) -> Result<Check> {
     let reading = read(helper)?;
     let proofs = prove(&reading.statements, &bench.ground);
-    let needs_running = reading.findings.is_empty() && !reading.statements.is_empty();
-    let trial = match needs_running {
+    let trial = match needs_running(&reading) {
         true => trial::run(bench, site, (&reading.statements, &proofs), progress).await?,
-        // What is wrong with a file is mended before anything is run.
-        false => trial::Trial { runs: Vec::new(), stands: Stands::Empty },
+        false => Trial::default(),
     };
     Ok(judge::judge(helper, reading, proofs, trial))
+}
+
+/// A database of which a gate has seen that it is at the head.
+pub(crate) struct Reached<'a> {
+    /// The connection of the role that migrates.
+    pub runner: &'a Conninfo,
+    pub head: String,
+    /// How long one statement may take.
+    pub patience: Duration,
+}
+
+/// The same within a gate. Where the head was not reached, the statements are only read.
+pub(crate) async fn check_at(
+    helper: &Helper,
+    ground: &Ground,
+    reached: Option<Reached<'_>>,
+    progress: &dyn Progress,
+) -> Result<Check> {
+    let reading = read(helper)?;
+    let proofs = prove(&reading.statements, ground);
+    let trial = match reached.filter(|_| needs_running(&reading)) {
+        Some(Reached { runner, head, patience }) => {
+            let read = (reading.statements.as_slice(), proofs.as_slice());
+            let runs = trial::twice(runner, patience, read, progress).await?;
+            Trial { runs, stands: Stands::Head(head) }
+        }
+        None => Trial::default(),
+    };
+    Ok(judge::judge(helper, reading, proofs, trial))
+}
+
+/// What is wrong with a file is mended before anything is run.
+fn needs_running(reading: &Reading) -> bool {
+    reading.findings.is_empty() && !reading.statements.is_empty()
 }

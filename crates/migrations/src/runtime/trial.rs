@@ -22,7 +22,7 @@ use crate::driver::Look;
 use crate::gate::catalogue::{Catalogue, Change};
 
 /// What running a helper twice showed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Trial {
     /// One for each statement; none at all where there was nothing to run them on.
     pub runs: Vec<Twice>,
@@ -30,9 +30,10 @@ pub(super) struct Trial {
 }
 
 /// What the database was before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stands {
     /// Empty: there are no migrations.
+    #[default]
     Empty,
     /// At Alembic's head.
     Head(String),
@@ -100,19 +101,30 @@ impl Ran {
     }
 }
 
-/// Runs statements twice.
+/// Prepares a database, and runs statements twice on it.
 pub(super) async fn run(
     bench: &Bench<'_>,
     site: &mut impl Site,
-    (statements, proofs): (&[Statement], &[Proof]),
+    read: (&[Statement], &[Proof]),
     progress: &dyn Progress,
 ) -> Result<Trial> {
     let (ready, stands) = Ready::make(bench, site, progress).await?;
     if matches!(stands, Stands::Unreached(_)) {
         return Ok(Trial { runs: Vec::new(), stands });
     }
+    let runs = twice(&ready.database.runner, bench.patience, read, progress).await?;
+    Ok(Trial { runs, stands })
+}
+
+/// Runs statements twice.
+pub(super) async fn twice(
+    runner: &Conninfo,
+    patience: Duration,
+    (statements, proofs): (&[Statement], &[Proof]),
+    progress: &dyn Progress,
+) -> Result<Vec<Twice>> {
     progress.begin(text::runtime::RUNNING_TWICE.message(), Some(2 * statements.len() as u64));
-    let mut room = Room::enter(&ready.database.runner, bench.patience).await?;
+    let mut room = Room::enter(runner, patience).await?;
     let mut firsts = Vec::with_capacity(statements.len());
     for (statement, proof) in statements.iter().zip(proofs) {
         firsts.push(room.pass(statement, proof).await?);
@@ -131,7 +143,7 @@ pub(super) async fn run(
         progress.advance(1);
     }
     progress.done();
-    Ok(Trial { runs, stands })
+    Ok(runs)
 }
 
 /// A session of the role that the statements run as.

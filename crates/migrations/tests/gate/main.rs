@@ -78,6 +78,7 @@ pub(crate) async fn gated_with(project: &Project, options: &Options) -> Result<R
         start: options.start.as_ref(),
         sizes: &options.sizes,
         applied: &[],
+        runtime: None,
     };
     gate(&order, &mut Roles, &Quiet).await
 }

@@ -71,6 +71,7 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
     let applied = super::deployed::applied(opened)?;
     let hidden = crate::commands::migrate::hidden_variables(opened);
     let project = project(&opened.strategy.folder);
+    let (helper, ground) = (super::runtime::helper(opened)?, super::runtime::ground(opened.environment));
     let order = Order {
         policy,
         project: &project,
@@ -83,9 +84,15 @@ async fn measured(opened: &Opened<'_>, arguments: &Gate) -> Result<Report, Failu
         start: start.as_ref(),
         sizes: &sizes,
         applied: &applied,
+        runtime: helper.as_ref().map(|helper| (helper, &ground)),
     };
     let mut prepared = Prepared::of(opened)?;
     let mut report = gate(&order, &mut prepared, &progress).await?;
+    if let (Some(helper), Some(check)) = (&helper, &report.alterations)
+        && check.head.is_some()
+    {
+        super::runtime::record(opened, helper, Ok(check))?;
+    }
     // What changes the schema behind Alembic's back.
     notes.extend(scan::scan(&project)?.findings);
     report.add(notes);

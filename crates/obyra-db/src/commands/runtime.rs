@@ -277,7 +277,6 @@ impl<'a> Proving<'a> {
             };
             return check(&self.helper, &bench, &mut Bare, &progress).await;
         };
-        let began = tokio::time::Instant::now();
         let environment = opened.environment;
         let policy = &environment.migrations;
         let python = PythonSearch::new(policy, &opened.strategy.folder, &self.invocation.cache()?);
@@ -301,43 +300,8 @@ impl<'a> Proving<'a> {
             patience: Duration::from_secs(policy.gate.patience.seconds()),
         };
         let outcome = check(&self.helper, &bench, &mut Prepared::of(opened)?, &progress).await;
-        self.record(opened, &outcome, began.elapsed().as_secs_f64())?;
+        record(opened, &self.helper, outcome.as_ref())?;
         outcome
-    }
-
-    fn record(
-        &self,
-        opened: &Opened<'_>,
-        outcome: &Result<Report, Failure>,
-        seconds: f64,
-    ) -> Result<(), Failure> {
-        let expected = "each statement of the runtime helper can run again";
-        let content = self.helper.digest();
-        let report = match outcome {
-            Ok(report) => report,
-            Err(failure) => {
-                let told = Told::new(expected, failure).fact("content", content);
-                return opened.record("runtime.check", Outcome::Unknown, told);
-            }
-        };
-        let first = report.findings.iter().find(|finding| finding.severity == Severity::Error);
-        let observed = match first {
-            Some(first) => first.message.to_string(),
-            None => format!("{} statements, {} unknown", report.statements.len(), report.unknown),
-        };
-        let ended = match (report.has_errors(), report.is_clean()) {
-            (true, _) => Outcome::Failed,
-            (false, true) => Outcome::Passed,
-            (false, false) => Outcome::Unknown,
-        };
-        let told = Told::new(expected, observed)
-            .figure("statements", report.statements.len() as f64)
-            .figure("unknown", report.unknown as f64)
-            .figure("duration_seconds", seconds)
-            .fact("content", content)
-            .fact("head", report.head.as_deref().unwrap_or("-"))
-            .fact("proven", report.proven_files(&self.helper).join(" "));
-        opened.record("runtime.check", ended, told)
     }
 
     fn summary(&self, report: &Report, given: bool) {
@@ -364,6 +328,47 @@ impl<'a> Proving<'a> {
             self.invocation.printer.note(message.clone());
         }
     }
+}
+
+/// Puts on record what came of a check.
+pub fn record(
+    opened: &Opened<'_>,
+    helper: &Helper,
+    outcome: Result<&Report, &Failure>,
+) -> Result<(), Failure> {
+    let expected = "each statement of the runtime helper can run again";
+    let content = helper.digest();
+    let report = match outcome {
+        Ok(report) => report,
+        Err(failure) => {
+            let told = Told::new(expected, failure).fact("content", content);
+            return opened.record("runtime.check", Outcome::Unknown, told);
+        }
+    };
+    let first = report.findings.iter().find(|finding| finding.severity == Severity::Error);
+    let observed = match first {
+        Some(first) => first.message.to_string(),
+        None => format!("{} statements, {} unknown", report.statements.len(), report.unknown),
+    };
+    let ended = match (report.has_errors(), report.is_clean()) {
+        (true, _) => Outcome::Failed,
+        (false, true) => Outcome::Passed,
+        (false, false) => Outcome::Unknown,
+    };
+    let told = Told::new(expected, observed)
+        .figure("statements", report.statements.len() as f64)
+        .figure("unknown", report.unknown as f64)
+        .fact("content", content)
+        .fact("head", report.head.as_deref().unwrap_or("-"))
+        .fact("proven", report.proven_files(helper).join(" "));
+    opened.record("runtime.check", ended, told)
+}
+
+/// The project's own helper, if it has one.
+pub fn helper(opened: &Opened<'_>) -> Result<Option<Helper>, Failure> {
+    let paths = found(&opened.environment.migrations, &project(&opened.strategy.folder));
+    let paths: Vec<PathBuf> = paths.into_iter().map(as_named).collect();
+    if paths.is_empty() { Ok(None) } else { Helper::open(&paths).map(Some) }
 }
 
 /// The files of the project's own helper; without those that were exported, where they are exported anew.
