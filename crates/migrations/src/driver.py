@@ -10,9 +10,11 @@ import importlib
 import importlib.util
 import inspect
 import json
+import linecache
 import os
 import queue
 import re
+import signal
 import sys
 import threading
 import time
@@ -41,6 +43,7 @@ class Channel:
         inbox = os.fdopen(os.dup(0), encoding="utf-8")
         self.outbox = os.fdopen(os.dup(1), "w", encoding="utf-8")
         self.requests = queue.SimpleQueue()
+        self.server = None
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         threading.Thread(target=self.read, args=(inbox,), daemon=True).start()
@@ -48,6 +51,8 @@ class Channel:
     def read(self, inbox):
         for line in inbox:
             self.requests.put(json.loads(line))
+        if self.server:
+            end_server(self.server)
         os._exit(0)
 
     def receive(self):
@@ -74,6 +79,7 @@ class Driver:
         self.statements_watched = False
         self.hidden = None
         self.application = None
+        self.configured_at = None
 
     def answer(self, request):
         self.revision = self.upgrade = None
@@ -179,6 +185,7 @@ class Driver:
         """Another database from now on. Whoever connected before connects anew."""
         for engine in list(self.engines):
             engine.dispose()
+        self.channel.server = request["server"]
         os.environ.update(request["environment"])
         choose_database_driver()
         self.channel.send("connected")
@@ -206,6 +213,7 @@ class Driver:
                 configure = environment.configure
 
                 def configure_and_tell(*arguments, **options):
+                    self.configured_at = self.caller((self.scripts,))
                     configure(*arguments, **options)
                     configured(environment.get_context())
 
@@ -525,6 +533,13 @@ def sqlalchemy_major():
         return int(metadata.version("sqlalchemy").partition(".")[0])
     except (metadata.PackageNotFoundError, ValueError):
         return 2
+
+
+def end_server(data):
+    """obyra-db was killed, and can no longer end its throw-away server."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(os.path.join(data, "postmaster.pid")) as file:
+            os.kill(int(file.readline()), signal.SIGQUIT)
 
 
 def main():

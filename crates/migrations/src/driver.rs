@@ -28,6 +28,7 @@ pub use self::protocol::{
     Applied, Complaint, DeclaredCheck, DeclaredEnum, Difference, Graph, Line, Look, Made, Models, Network,
     Passed, Phase, Planned, Revision, Said, Stage, Statement, Transaction, Trip, Wrote,
 };
+use crate::gate::stage::Database;
 use crate::observe::{IDENTITY_SQL, Identity};
 use crate::python::PythonEnvironment;
 use crate::{Configuration, Policy, explain};
@@ -259,11 +260,12 @@ impl Driver {
         }
     }
 
-    /// Another database from now on.
-    pub(crate) async fn connect(&mut self, target: &Conninfo) -> Result<()> {
+    /// A throw-away database from now on.
+    pub(crate) async fn connect(&mut self, database: &Database) -> Result<()> {
+        let target = &database.runner;
         self.secrets.extend(target.password().cloned());
         let environment = environment(target, &self.variables).into_iter().collect();
-        self.send(&Request::Connect { environment }).await?;
+        self.send(&Request::Connect { environment, server: &database.data }).await?;
         match self.receive().await? {
             Event::Connected => Ok(()),
             other => Err(unexpected(&other)),

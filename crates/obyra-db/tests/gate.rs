@@ -15,9 +15,10 @@ fn rules(project: &Project, arguments: &[&str]) -> BTreeSet<String> {
     let findings: Vec<serde_json::Value> = serde_json::from_str(&run.stdout).unwrap();
     let told = |finding: &serde_json::Value| {
         let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-        for key in ["rule", "severity", "message"] {
+        for key in ["rule", "severity", "message", "mend"] {
             assert!(!text(key).is_empty(), "{finding}");
         }
+        assert!(!text("file").is_empty() && finding["line"].is_u64(), "{finding}");
         let file = text("file");
         match file.rsplit('/').next().filter(|file| !file.is_empty()) {
             Some(file) => format!("{} {file}:{}", text("rule"), finding["line"]),
@@ -107,7 +108,7 @@ fn edited_after_it_was_applied(project: &Project) {
     let rates = "20260901_0900_rates.py";
     edit(rates, "id int PRIMARY KEY", "id bigint PRIMARY KEY");
     // The models do not know this table.
-    assert_eq!(found(), ["gate.model-drift error ".to_owned(), rule(file), rule(rates)]);
+    assert_eq!(found(), ["gate.model-drift error env.py".to_owned(), rule(file), rule(rates)]);
 }
 
 /// The status of a line, wherever the document has it.
@@ -132,7 +133,7 @@ fn the_broken_example_is_found_broken_in_every_way() {
         &found,
         &[
             "gate.silent-rollback env.py:10",
-            "gate.version-table-schema",
+            "gate.version-table-schema env.py:11",
             "gate.hidden-db-group __init__.py:30",
             "gate.boot-ddl __init__.py:40",
             "gate.boot-error __init__.py:40",
@@ -159,11 +160,18 @@ fn the_broken_example_is_found_broken_in_every_way() {
             "gate.column-demanded 20260112_0900_running.py:16",
             "gate.renamed 20260112_0900_running.py:17",
             "gate.removed 20260112_0900_running.py:18",
-            "gate.model-drift",
-            "gate.enum-drift",
-            "gate.drift-missing",
-            "gate.drift-differs",
-            "gate.drift-undeclared",
+            "gate.model-drift models.py:8",
+            "gate.model-drift env.py:11",
+            "gate.enum-drift env.py:11",
+            "gate.drift-missing models.py:8",
+            "gate.drift-differs models.py:8",
+            "gate.drift-undeclared models.py:8",
+            "runtime.guard-wrong-error migrations_runtime.py:9",
+            "runtime.guard-any-schema migrations_runtime.py:18",
+            "runtime.guard-wrong-schema migrations_runtime.py:21",
+            "runtime.repeats migrations_runtime.py:25",
+            "runtime.recreates migrations_runtime.py:28",
+            "runtime.guard-swallows migrations_runtime.py:30",
         ],
     );
     assert!(found.iter().any(|rule| rule.starts_with("graph.several-heads")), "{found:#?}");
@@ -174,6 +182,8 @@ fn the_broken_example_is_found_broken_in_every_way() {
         "scan.ddl-swallowed __init__.py:41",
         "scan.ddl-swallowed 20260104_0900_legacy.py:14",
         "scan.ddl-construct models.py:25",
+        "scan.ddl-executed migrations_runtime.py:18",
+        "scan.ddl-swallowed migrations_runtime.py:31",
     ] {
         assert!(!found.contains(twice), "{twice}: {found:#?}");
     }
@@ -201,6 +211,30 @@ fn an_application_that_migrates_itself() {
     assert_eq!(findings[0]["file"], "obyra_mini/__init__.py");
     let records = project.run(&["evidence", "list", "--subject", "gate", "--json"]).ends(0).stdout;
     assert_eq!(records.matches("\"passed\"").count(), 2, "{records}");
+}
+
+/// The helper that the strategy allows is proven by running it where the migrations end, and is no finding of the scan.
+#[test]
+fn what_the_application_alters_at_its_start() {
+    let project = example("obyra-mini");
+    project.run(&["init", "--lang", "en"]).ends(0);
+    let helper = |index: &str| {
+        let text = format!(
+            "from sqlalchemy import text\n\n\ndef ensure(connection):\n    \
+             if connection.execute(text(\"SELECT to_regclass('suppliers')\")).scalar() is not None:\n        \
+             connection.execute(text(\"CREATE INDEX {index}suppliers_name ON suppliers (name)\"))\n"
+        );
+        project.write("obyra_mini/migrations_runtime.py", &text);
+    };
+    helper("IF NOT EXISTS ");
+    let run = project.run(&["migrate", "gate", "--json"]).ends(0);
+    assert!(!run.stdout.contains("scan.ddl-executed"), "{}", run.stdout);
+    let records = || project.run(&["evidence", "list", "--subject", "runtime", "--json"]).ends(0).stdout;
+    assert!(records().contains("\"passed\""), "{}", records());
+    helper("");
+    let refuted = "runtime.fails-again migrations_runtime.py:6";
+    assert_eq!(rules(&project, &[]), BTreeSet::from([refuted.to_owned()]));
+    assert!(records().contains("\"failed\""), "{}", records());
 }
 
 /// Seeds run twice where the migrations end, as the role that the strategy has for them.
@@ -261,4 +295,53 @@ fn every_format_and_every_wrong_start() {
     // No Alembic in the project.
     let empty = Project::with("[environments.ci]\nruns_on = 'self-hosted'\nurl_env = 'X'\ndatabase = 'x'\n");
     empty.run(&["migrate", "gate"]).ends(64).says("env.py");
+}
+
+/// `kill -9` of the program in the middle of a revision: Python notices, and ends the server that nobody else would.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_gate_leaves_no_server() {
+    use std::time::{Duration, Instant};
+
+    fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = find() {
+                return found;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let project = example("obyra-broken");
+    // The revision says that it runs, and goes on for ever.
+    let revision = project.path().join("migrations_stuck/versions/20260101_0900_loop.py");
+    let text = std::fs::read_to_string(&revision).unwrap();
+    let body = "def upgrade() -> None:\n    open('runs', 'w').close()\n";
+    let text = text.replacen("def upgrade() -> None:\n", body, 1);
+    assert!(text.contains(body), "{text}");
+    std::fs::write(&revision, text).unwrap();
+    let mut program = project
+        .process(&["migrate", "gate", "--config", "stuck.toml"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the revision", || project.path().join("runs").exists().then_some(()));
+    // Each thread of the runtime has children of its own.
+    let of_all_threads = || -> Vec<u32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
+        let lists = threads.flatten().map(|thread| thread.path().join("children"));
+        let lists = lists.filter_map(|file| std::fs::read_to_string(file).ok());
+        lists
+            .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>())
+            .collect()
+    };
+    let title =
+        |process: u32| std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let is_server = |process: &u32| title(*process).contains("postgres\0-D");
+    let server = until("the server", || of_all_threads().into_iter().find(is_server));
+    program.kill().unwrap();
+    program.wait().unwrap();
+    until("the server's end", || (!is_server(&server)).then_some(()));
 }

@@ -167,7 +167,7 @@ impl<'a> Course<'a> {
         let files: Vec<File> =
             files.iter().map(|file| File::parse(self.order.project, file)).collect::<Result<_>>()?;
         let work = self.order.workplace(&self.python);
-        self.driver.connect(&database.runner).await?;
+        self.driver.connect(database).await?;
         let mut onlooker = Onlooker::of(database).await?;
         match self.driver.create_all(&mut onlooker).await {
             Ok(_) => {}

@@ -109,7 +109,7 @@ impl Course<'_> {
         source.script.restore(&empty, self.order.schemas).await?;
         let database = self.stage.prepared(site).await?;
         start::hand_over(&database.admin, &database.runner).await?;
-        self.driver.connect(&database.runner).await?;
+        self.driver.connect(&database).await?;
         let mut onlooker = Onlooker::of(&database).await?;
         let ended = self.driver.stamp(&revision.id, &mut onlooker).await;
         self.ended(ended, text::baseline::STAMP_FAILED).await?;
@@ -171,14 +171,14 @@ impl Course<'_> {
     async fn boot(&mut self, database: &Database) -> Result<Option<Vec<Change>>> {
         let work = self.order.workplace(&self.python);
         let before = catalogue(&database.admin).await?;
-        self.driver.connect(&database.runner).await?;
+        self.driver.connect(database).await?;
         self.driver.current(&work).await?;
         let changes = catalogue(&database.admin).await?.changes_since(&before);
         Ok((!changes.is_empty()).then_some(changes))
     }
 
     async fn up(&mut self, database: &Database, to: &str) -> Result<Ended> {
-        self.driver.connect(&database.runner).await?;
+        self.driver.connect(database).await?;
         let mut onlooker = Onlooker::of(database).await?;
         let ended = self.driver.upgrade(to, &mut onlooker).await;
         self.or_badly(ended).await

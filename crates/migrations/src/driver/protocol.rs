@@ -29,13 +29,26 @@ pub(crate) enum Request<'a> {
     Graph,
     Warmup,
     Current,
-    Upgrade { to: &'a str },
-    Downgrade { to: &'a str },
-    Stamp { to: &'a str },
+    Upgrade {
+        to: &'a str,
+    },
+    Downgrade {
+        to: &'a str,
+    },
+    Stamp {
+        to: &'a str,
+    },
     Create,
-    Run { file: &'a Path, function: Option<&'a str> },
+    Run {
+        file: &'a Path,
+        function: Option<&'a str>,
+    },
     Replay(&'a Replay),
-    Connect { environment: BTreeMap<String, String> },
+    /// `server` is the data folder of a throw-away server, which must not outlive this program.
+    Connect {
+        environment: BTreeMap<String, String>,
+        server: &'a Path,
+    },
 }
 
 /// An upgrade on a throw-away server, whose revisions also go down and up again.
@@ -182,6 +195,12 @@ pub struct Trip {
 pub struct Models {
     /// Whether `env.py` gives any.
     pub compared: bool,
+    /// Where it calls `context.configure()`.
+    #[serde(default)]
+    pub place: Option<Line>,
+    /// Where the classes of the tables stand, by the table's name.
+    #[serde(default)]
+    pub places: BTreeMap<String, Line>,
     /// Why they could not be compared.
     #[serde(default)]
     pub failed: Option<String>,

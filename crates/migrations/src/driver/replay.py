@@ -249,19 +249,20 @@ class Replay(Upgrade):
     def compare_models(self):
         """What Alembic's own comparison finds, with the filters that env.py configures. It leaves no trace."""
         metadata = self.context.opts.get("target_metadata")
-        facts = {"differences": [], "checks": [], "enums": []}
+        facts = {"differences": [], "checks": [], "enums": [], "place": self.driver.configured_at}
         if metadata is not None:
             connection = self.context.connection
             within = connection.in_transaction()
             self.execute("SAVEPOINT obyra_gate_models")
             try:
-                facts = self.declared(metadata)
+                facts.update(self.declared(metadata))
             except Exception as error:
                 facts["failed"] = in_one_line(error)
             self.execute("ROLLBACK TO SAVEPOINT obyra_gate_models")
             if "failed" not in facts:
                 facts["made"] = self.made(listed(metadata))
                 self.execute("ROLLBACK TO SAVEPOINT obyra_gate_models")
+            facts["places"] = self.class_places()
             if not within:
                 connection.rollback()
         self.channel.send("models", compared=metadata is not None, **facts)
@@ -293,6 +294,19 @@ class Replay(Upgrade):
             return {"failed": in_one_line(error)}
         finally:
             self.strict = False
+
+    def class_places(self):
+        """Where the classes of the tables stand. SQLAlchemy tells nobody in public which classes there are."""
+        places = {}
+        with contextlib.suppress(Exception):
+            registries = sys.modules["sqlalchemy.orm.mapper"]._all_registries()
+            for mapper in (mapper for registry in registries for mapper in registry.mappers):
+                file = getattr(sys.modules.get(mapper.class_.__module__), "__file__", None) or ""
+                head = re.compile(r"\s*class %s\b" % re.escape(mapper.class_.__name__))
+                line = next((at for at, text in enumerate(linecache.getlines(file), 1) if head.match(text)), None)
+                if line and (place := self.driver.place(file, line)):
+                    places.setdefault(mapper.local_table.name, place)
+        return places
 
     def compared_elsewhere(self, metadatas):
         """What env.py leaves out, and the kinds that Alembic, as env.py configures it, compares itself."""

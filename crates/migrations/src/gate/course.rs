@@ -87,7 +87,7 @@ impl<'a> Course<'a> {
             // A revision may need the application, which needs a database.
             Err(failure) if is_unreadable(&failure) && order.policy.app.is_some() => {
                 match ready.take() {
-                    Some(database) => driver.connect(&database.runner).await?,
+                    Some(database) => driver.connect(&database).await?,
                     None => return Err(failure),
                 }
                 driver.graph(&order.workplace(&python)).await
@@ -170,16 +170,17 @@ impl<'a> Course<'a> {
             return Ok(false);
         }
         let schemas = self.order.schemas;
-        let misplaced = proof::misplaced(self.order.policy, &database.runner, &ran.seen).await?;
+        let places = Places::new(self.order.project, &self.graph);
+        let misplaced = proof::misplaced(&places, self.order.policy, &database.runner, &ran.seen).await?;
         self.report.findings.extend(misplaced);
         if let Some(models) = &ran.seen.models {
             self.report.models_made = models.made.as_ref().is_some_and(|made| made.failed.is_none());
-            let found = models::findings(&database.admin, models, &ran.seen.catalogue, schemas).await;
+            let about = (models, &ran.seen.catalogue);
+            let found = models::findings(&database.admin, &places, about, schemas).await;
             self.report.findings.extend(found);
         }
         let missing = match ran.outcome {
             Ok(ref transaction) => {
-                let places = Places::new(self.order.project, &self.graph);
                 let claim = Claim {
                     places: &places,
                     policy: self.order.policy,
@@ -338,7 +339,7 @@ impl<'a> Course<'a> {
             Some(driver) => driver,
             None => Driver::start_with(&self.order.workplace(&self.python), &[TRACE]).await?,
         };
-        driver.connect(&database.runner).await?;
+        driver.connect(database).await?;
         let identity = Identity::of(&database.admin).await?;
         let before = Objects::seen_by(&database.admin).await?;
         let mut watcher = Watcher::new(replay, (&identity, database.runner.user()), self.progress);

@@ -61,8 +61,8 @@ pub(super) fn findings(made: &Made, differences: &[Difference]) -> Vec<Finding> 
 }
 
 /// The parts of `ix_users_name on app.users`, `app.users.name`.
-fn parts(name: &str) -> impl Iterator<Item = &str> {
-    name.split([' ', '.', '(']).map(|part| part.trim_matches('"'))
+pub(super) fn parts(name: &str) -> impl Iterator<Item = &str> {
+    name.split([' ', '.', '(', ',']).map(|part| part.trim_matches('"'))
 }
 
 /// Whether `env.py` leaves it out, or the table that it belongs to.

@@ -5,10 +5,31 @@ use obyra_postgres::{Session, quote};
 
 use super::catalogue::Catalogue;
 use super::drift;
+use super::places::Places;
 use crate::driver::{DeclaredCheck, DeclaredEnum, Models};
 
-/// The findings. `schemas` are those of the strategy, the application's first.
+/// The findings, each where the table's class stands, or else where `env.py` gives the models to Alembic. `schemas` are
+/// those of the strategy, the application's first.
 pub(super) async fn findings(
+    admin: &Session,
+    places: &Places<'_>,
+    (models, catalogue): (&Models, &Catalogue),
+    schemas: &[String],
+) -> Vec<Finding> {
+    let found = without_places(admin, models, catalogue, schemas).await;
+    found.into_iter().map(|finding| placed(places, models, finding)).collect()
+}
+
+fn placed(places: &Places<'_>, models: &Models, finding: Finding) -> Finding {
+    let fields = finding.message.fields();
+    let about = ["table", "name", "names"].into_iter().filter_map(|field| fields.get(field));
+    let class = about.flat_map(|name| drift::parts(name)).find_map(|part| models.places.get(part));
+    let at = class.or(models.place.as_ref()).map(|line| places.line(line));
+    let told = places.finding(finding.severity, &finding.subject, finding.message.clone(), at);
+    finding.mend.into_iter().fold(told, Finding::mended_by)
+}
+
+async fn without_places(
     admin: &Session,
     models: &Models,
     catalogue: &Catalogue,
@@ -21,7 +42,8 @@ pub(super) async fn findings(
         ];
     }
     if let Some(why) = &models.failed {
-        return vec![Finding::new(Severity::Error, "models", say::MODELS_FAILED.with("why", why))];
+        let finding = Finding::new(Severity::Error, "models", say::MODELS_FAILED.with("why", why));
+        return vec![finding.mended_by(say::MEND_MODELS_FAILED)];
     }
     let mut findings: Vec<Finding> = models
         .differences

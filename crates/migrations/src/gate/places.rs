@@ -64,10 +64,18 @@ impl<'a> Places<'a> {
         };
         let finding = Finding::new(severity, subject, message);
         match at {
-            Some(place) => finding.at(place),
+            Some(place) => finding.at(at_its_text(place)),
             None => finding,
         }
     }
+}
+
+/// A line is known without its column: where its text begins.
+fn at_its_text(place: Place) -> Place {
+    let text = std::fs::read_to_string(&place.file).unwrap_or_default();
+    let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+    let blanks = line.chars().take_while(|c| c.is_whitespace()).count();
+    Place { column: place.column.max(blanks + 1), ..place }
 }
 
 /// Whether what was sent is what the log shows, which may have been cut off.

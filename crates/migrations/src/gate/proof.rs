@@ -1,6 +1,6 @@
 //! Whether what Alembic reports is so: a second connection, the version table, the budgets.
 
-use obyra_evidence::{Finding, Severity, text};
+use obyra_evidence::{Finding, Place, Severity, text};
 use obyra_postgres::{Conninfo, Limits, Result, Session, quote, sql_failure};
 
 use super::places::Places;
@@ -47,12 +47,24 @@ pub(super) async fn committed(admin: &Session, claim: &Claim<'_>) -> Result<Vec<
     }
     let found = if found.is_empty() { "base".to_owned() } else { found.join(" ") };
     let told = say::NOT_COMMITTED.with("found", found).with("head", heads.join(" ")).with("count", differing);
-    Ok(vec![Finding::new(Severity::Error, "env.py", told).mended_by(text::migrations::MEND_NOT_COMMITTED)])
+    let finding = claim.places.finding(Severity::Error, "env.py", told, configured(claim.places, claim.seen));
+    Ok(vec![finding.mended_by(text::migrations::MEND_NOT_COMMITTED)])
+}
+
+/// Where `env.py` calls `context.configure()`.
+fn configured(places: &Places<'_>, seen: &Seen) -> Option<Place> {
+    let line = seen.models.as_ref().and_then(|models| models.place.as_ref());
+    line.map(|line| places.line(line))
 }
 
 /// A version table elsewhere than where the role that migrates, and whoever asks as it does, looks for it.
 /// What the migration saw counts, committed or not.
-pub(super) async fn misplaced(policy: &Policy, runner: &Conninfo, seen: &Seen) -> Result<Option<Finding>> {
+pub(super) async fn misplaced(
+    places: &Places<'_>,
+    policy: &Policy,
+    runner: &Conninfo,
+    seen: &Seen,
+) -> Result<Option<Finding>> {
     let (Some(planned), Some(schema)) = (&seen.planned, &seen.version_schema) else { return Ok(None) };
     let wanted = match &policy.version_table_schema {
         Some(wanted) => Some(wanted.clone()),
@@ -65,7 +77,7 @@ pub(super) async fn misplaced(policy: &Policy, runner: &Conninfo, seen: &Seen) -
     let Some(wanted) = wanted.filter(|wanted| wanted != schema) else { return Ok(None) };
     let table = quote::qualified(schema, &planned.version_table);
     let told = text::gate::VERSION_TABLE_SCHEMA.with("table", &table).with("schema", wanted);
-    let finding = Finding::new(Severity::Error, format!("table {table}"), told);
+    let finding = places.finding(Severity::Error, &format!("table {table}"), told, configured(places, seen));
     Ok(Some(finding.mended_by(text::gate::MEND_VERSION_TABLE_SCHEMA)))
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Database {
     pub runner: Conninfo,
     /// Where the server's log stood when the database was ready.
     pub log_offset: u64,
+    /// The folder of the server's data.
+    pub data: PathBuf,
 }
 
 impl Stage {
@@ -121,7 +123,7 @@ impl Stage {
         let runner = door.with_role(runner.user(), runner.password().cloned());
         let admin = self.watch(admin).await?;
         let log_offset = log::length(&self.log());
-        Ok(Database { admin, runner, log_offset })
+        Ok(Database { admin, runner, log_offset, data: self.cluster.dir().join("data") })
     }
 
     /// PostgreSQL's programs.

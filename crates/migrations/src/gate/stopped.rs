@@ -131,6 +131,7 @@ fn mend(complaint: &Complaint) -> Option<Message> {
         Stage::Environment if complaint.kind == "OperationalError" && complaint.said.sqlstate.is_none() => {
             Some(text::migrations::MEND_DATABASE_URL.message())
         }
-        Stage::Graph | Stage::Environment | Stage::Aborted => None,
+        Stage::Environment => Some(say::MEND_ENVIRONMENT_FAILED.message()),
+        Stage::Graph | Stage::Aborted => None,
     }
 }

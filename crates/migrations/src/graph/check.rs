@@ -275,8 +275,8 @@ fn dates(lineage: &Lineage<'_>, convention: &Convention, findings: &mut Vec<Find
         });
         if let Some(parent) = later {
             let message = text::graph::DATED_BEFORE_PARENT.with("parent", parent);
-            let finding = Finding::new(Severity::Note, subject(revision), message);
-            findings.push(finding.at(revision.first_line()));
+            let finding = Finding::new(Severity::Note, subject(revision), message).at(revision.first_line());
+            findings.push(finding.mended_by(text::graph::MEND_DATED_BEFORE_PARENT));
         }
     }
 }

@@ -229,15 +229,16 @@ fn show(opened: &Opened<'_>, report: &Report, arguments: &Gate, seconds: f64) {
     let printer = opened.invocation.printer;
     let findings = plainly(&report.findings);
     let text = !printer.json && arguments.format == Format::Text;
-    if text {
+    if text && !report.checked.is_empty() {
         let scope = if report.checked_branch { text::gate::CHECKED_BRANCH } else { text::gate::CHECKED_LAST };
         printer.note(scope.with("count", report.checked.len()));
     }
     findings::print(printer, "obyra-db migrate gate", arguments.format, &findings);
-    if text && report.upgrade == Verdict::Passed && report.downgrade == Verdict::Passed {
+    let passed = report.upgrade == Verdict::Passed && report.downgrade == Verdict::Passed;
+    if let Some(head) = report.head.as_ref().filter(|_| text && passed) {
         printer.note(
             text::gate::PASSED
-                .with("head", report.head.as_deref().unwrap_or("-"))
+                .with("head", head)
                 .with("seconds", format!("{seconds:.1}"))
                 .with("trips", report.checked.len()),
         );

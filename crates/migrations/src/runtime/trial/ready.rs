@@ -86,12 +86,12 @@ async fn upgraded(
     if graph.revisions.is_empty() {
         return Ok((database, Stands::Empty));
     }
-    driver.connect(&database.runner).await?;
+    driver.connect(&database).await?;
     if let Err(failure) = driver.current(&work).await {
         return Ok((database, Stands::Unreached(failure.to_string())));
     }
     let database = stage.database(site).await?;
-    driver.connect(&database.runner).await?;
+    driver.connect(&database).await?;
     let stands = replayed(bench, (policy, &mut driver), &graph, &database).await?;
     Ok((database, stands))
 }
