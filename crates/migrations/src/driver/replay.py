@@ -9,6 +9,9 @@ GUARD = re.compile(r"exists|inspect|has_table|get_table|to_regclass|information_
 WRITES = re.compile(r"(?:^|;)\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(?:update|delete|merge|lock|truncate|do|call|with)\b", re.I | re.S)
 
 
+CLASS = re.compile(r"\s*class (\w+)")
+
+
 def may_be_guarded(file):
     with open(file, encoding="utf-8", errors="replace") as source:
         return bool(GUARD.search(source.read()))
@@ -38,6 +41,8 @@ class Replay(Upgrade):
         self.watching = True  # until the first mark, nobody knows
         self.unseen = True
         self.looks = self.holds = False
+        self.begun = None
+        self.arguments = {}  # that env.py gives run_migrations(), for every revision
 
     def configured(self, context):
         self.context = context
@@ -94,6 +99,7 @@ class Replay(Upgrade):
         revision = step.revision.revision
 
         def run_marked(**arguments):
+            self.arguments = arguments
             # One that nobody watches needs no mark of its own, but must be seen to be no longer the one before.
             if revision in self.watched or self.watching:
                 self.mark(phase, revision)
@@ -116,7 +122,7 @@ class Replay(Upgrade):
         """Past SQLAlchemy, which would only tell itself of it; but it must know that a transaction has begun."""
         connection = self.context.connection
         if not connection.in_transaction():
-            connection.begin()
+            self.begun = connection.begin()
         if self.context.dialect.driver != "asyncpg":  # which prepares them, one at a time
             statements = ("; ".join(statements),)
         cursor = connection.connection.cursor()
@@ -209,7 +215,7 @@ class Replay(Upgrade):
             self.execute("ROLLBACK TO SAVEPOINT obyra_gate")
             self.phase = "applied"
             if not within:
-                connection.rollback()
+                self.begun.rollback()
 
     def attempt(self, phase, revision, run, before):
         """One leg; `before` are statements that lead to its start."""
@@ -221,7 +227,7 @@ class Replay(Upgrade):
         error = look = None
         self.began = time.monotonic()
         try:
-            run()
+            run(**self.arguments)
         except (Exception, SystemExit, NeedsCommit) as raised:
             error = raised
         seconds = time.monotonic() - self.began
@@ -264,7 +270,7 @@ class Replay(Upgrade):
                 self.execute("ROLLBACK TO SAVEPOINT obyra_gate_models")
             facts["places"] = self.class_places()
             if not within:
-                connection.rollback()
+                self.begun.rollback()
         self.channel.send("models", compared=metadata is not None, **facts)
 
     def declared(self, metadata):
@@ -297,13 +303,15 @@ class Replay(Upgrade):
 
     def class_places(self):
         """Where the classes of the tables stand. SQLAlchemy tells nobody in public which classes there are."""
-        places = {}
+        places, files = {}, {}
         with contextlib.suppress(Exception):
             registries = sys.modules["sqlalchemy.orm.mapper"]._all_registries()
             for mapper in (mapper for registry in registries for mapper in registry.mappers):
                 file = getattr(sys.modules.get(mapper.class_.__module__), "__file__", None) or ""
-                head = re.compile(r"\s*class %s\b" % re.escape(mapper.class_.__name__))
-                line = next((at for at, text in enumerate(linecache.getlines(file), 1) if head.match(text)), None)
+                if file not in files:
+                    heads = ((CLASS.match(text), at) for at, text in enumerate(linecache.getlines(file), 1))
+                    files[file] = {head[1]: at for head, at in heads if head}
+                line = files[file].get(mapper.class_.__name__)
                 if line and (place := self.driver.place(file, line)):
                     places.setdefault(mapper.local_table.name, place)
         return places

@@ -48,7 +48,7 @@ async fn a_silent_rollback_is_no_success() {
 async fn a_version_table_elsewhere_is_named() {
     let project = Project::with_env("pass", ", version_table_schema='public'");
     let report = gated(&project.revision_of("one", &[], USERS, NO_USERS)).await;
-    assert_eq!(rules(&report), ["gate.version-table-schema"]);
+    assert_eq!(rules(&report), ["gate.version-table-schema env.py:12"]);
     assert!(said(&report, "gate.version-table-schema").contains("public.alembic_version"));
 }
 

@@ -42,6 +42,44 @@ async fn settings_in_pyproject_and_revisions_in_two_folders() {
     assert_eq!(report.downgrade, Verdict::Passed);
 }
 
+/// The template `multidb` gives each function the name of the database.
+#[tokio::test]
+async fn revisions_with_an_argument() {
+    let env = include_str!("../support/env.py").replace("{before}", "pass").replace("{options}", "");
+    let env = env.replace("run_migrations()", "run_migrations(engine_name='main')");
+    let project = Project::with_env_file(&env).revision_of("one", &[], USERS, NO_USERS);
+    let file = project.path().join("migrations/versions/one.py");
+    let text = fs::read_to_string(&file).expect("a revision").replace("grade():", "grade(engine_name):");
+    fs::write(&file, text).expect("a revision");
+    let report = gated_with(&project, &Options::default()).await.unwrap();
+    assert_eq!((rules(&report), report.downgrade), (Vec::new(), Verdict::Passed));
+}
+
+fn requiring(project: &Project, packages: &[&str]) -> Options {
+    let file = project.path().join("requirements.txt");
+    fs::write(&file, packages.join("\n") + "\n").expect("a file");
+    Options { requirements: Some(file), ..Options::default() }
+}
+
+/// Many an application has stayed with SQLAlchemy 1.4, whose connections cannot roll back by themselves.
+#[tokio::test]
+async fn an_older_sqlalchemy() {
+    let project = Project::with_env("pass", ", transaction_per_migration=True")
+        .revision_of("one", &[], USERS, NO_USERS)
+        .revision_of("two", &["one"], INDEX, NO_INDEX)
+        .revision("three", &["two"], "op.execute('ALTER TABLE users ADD a text')");
+    let packages = [
+        "alembic==1.8.1",
+        "sqlalchemy==1.4.54",
+        "psycopg2-binary==2.9.13",
+        "mako==1.4.3",
+        "markupsafe==3.0.4",
+    ];
+    let report = gated_with(&project, &requiring(&project, &packages)).await.unwrap();
+    assert_eq!(rules(&report), ["gate.downgrade-empty three.py:12"]);
+    assert_eq!((report.upgrade, report.revisions.len()), (Verdict::Passed, 3));
+}
+
 /// The template `async` of Alembic, where asyncpg is the only driver.
 #[tokio::test]
 async fn an_asynchronous_env() {
@@ -76,9 +114,7 @@ asyncio.run(main())
     let support = include_str!("../support/requirements.txt");
     let others = support.lines().filter(|line| !line.starts_with("psycopg"));
     let requirements: Vec<&str> = others.chain(["asyncpg==0.32.0", "greenlet==3.5.5"]).collect();
-    let file = project.path().join("requirements.txt");
-    fs::write(&file, requirements.join("\n") + "\n").expect("a file");
-    let options = Options { requirements: Some(file), ..Options::default() };
+    let options = requiring(&project, &requirements);
     let report = gated_with(&project, &options).await.unwrap();
     assert_eq!(rules(&report), ["gate.downgrade-empty four.py:12"]);
     assert_eq!((report.upgrade, report.revisions.len()), (Verdict::Passed, 4));

@@ -207,6 +207,7 @@ async fn models_that_create_all_cannot_make() {
         .replace("DEFAULT 'nobody'", "DEFAULT whoever()");
     let down = format!("{NO_MEMBERS}\nop.execute('DROP FUNCTION whoever')");
     let report = gated(&with_models(&models).revision_of("one", &[], &made, &down)).await;
-    assert_eq!(rules(&report), ["gate.models-not-made"], "{:#?}", report.findings);
+    let found = rules(&report);
+    assert!(found.len() == 1 && found[0].starts_with("gate.models-not-made env.py:"), "{found:#?}");
     assert!(report.is_in_order());
 }
