@@ -23,12 +23,11 @@ use crate::repository::catalogue::{self, Manifest};
 use crate::repository::layout::BackupId;
 use crate::repository::manifest::Header;
 use crate::restore::{
-    Action, Coverage, Instance, Known, Plan, Rates, Stage, Stop, Target, Timed, Wish, find, moments_between,
-    plan, survey,
+    Action, Coverage, Instance, Known, Plan, Rates, Stage, Stop, Target, Timed, Wish, find, plan, survey,
 };
 use crate::{Result, SmokeQuery};
 pub use checks::{Check, Outcome};
-pub use record::{Budget, Recorded, RecordedDatabase, RecordedTable, Visible, load, record, store};
+pub use record::{Budget, Recorded, RecordedDatabase, RecordedTable, load, record, store};
 
 /// What is drilled.
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +107,6 @@ struct Prepared {
     recorded: Option<Recorded>,
     /// A stop on the way, at which the figures of the backup must be found again.
     halt: Option<Plan>,
-    /// Whether exactly.
-    is_exact: bool,
     seconds: f64,
 }
 
@@ -117,7 +114,7 @@ impl Drill<'_> {
     /// Restores, recovers, proves, and removes it all.
     pub async fn run(&self, progress: &dyn Progress) -> Result<Drilled> {
         let prepared = self.prepare(progress).await?;
-        let Prepared { plan, manifest, recorded, halt, is_exact, .. } = &prepared;
+        let Prepared { plan, manifest, recorded, halt, .. } = &prepared;
         let mut checks = Vec::new();
         let first = halt.as_ref().map_or((plan, Action::Promote), |halt| (halt, Action::Pause));
         let superuser = recorded.as_ref().map_or(self.stage.superuser, |recorded| &recorded.superuser);
@@ -125,7 +122,7 @@ impl Drill<'_> {
         let mut instance = stage.raise(first.0, manifest, first.1, progress).await?;
         let mut proof = Duration::ZERO;
         let begun = Instant::now();
-        checks.push(compare::compare(&instance, recorded.as_ref(), *is_exact).await?);
+        checks.push(compare::compare(&instance, recorded.as_ref(), halt.is_some()).await?);
         if halt.is_some() {
             proof += begun.elapsed();
             instance = instance.go_on(plan, Action::Promote, progress).await?;
@@ -167,15 +164,7 @@ impl Drill<'_> {
         let manifest = Manifest::read(repository, cluster, &plan.backup.id).await?;
         let recorded = load(repository, cluster, &plan.backup.id).await?;
         let halt = recorded.as_ref().and_then(|recorded| self.halt(&backups, &coverage, &plan, recorded));
-        let is_exact = match recorded.as_ref().zip(halt.as_ref()) {
-            Some((recorded, halt)) => {
-                let (from, to) = (plan.backup.start, halt.replay.to);
-                let way = (TimelineId(plan.backup.timeline), coverage.index.size());
-                recorded.is_exact(&moments_between(repository, cluster, way, (from, to)).await?)
-            }
-            None => false,
-        };
-        Ok(Prepared { plan, manifest: Arc::new(manifest), recorded, halt, is_exact, seconds: 0.0 })
+        Ok(Prepared { plan, manifest: Arc::new(manifest), recorded, halt, seconds: 0.0 })
     }
 
     fn plan(&self, backups: &[Header], coverage: &Coverage, wish: &Wish) -> Result<Plan> {

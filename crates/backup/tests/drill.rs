@@ -225,8 +225,8 @@ async fn large_tables_are_sampled_and_without_an_exact_instant_figures_are_close
     let drilled = run(&live, &Target::Latest, &[], scratch.path()).await.unwrap();
     assert_eq!(check(&drilled, "backup.drill-figures").found.code().id(), "backup.drill-figures-same");
 
-    // Somebody whose commit is in the log already, while others do not see it yet: no instant is exact.
-    let backup = live.backup().await;
+    // Somebody whose commit is in the log already, before the backup even, while others do not see it yet: no
+    // instant is exact.
     let waiting = Session::connect(&live.cluster.admin(), Limits::patient()).await.unwrap();
     live.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     live.run("SELECT pg_reload_conf()").await;
@@ -235,6 +235,12 @@ async fn large_tables_are_sampled_and_without_an_exact_instant_figures_are_close
     });
     let waits = "EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')";
     while live.ask(waits).await != "true" {}
+    // One that does not wait overtakes it: from then on a copy shows both.
+    live.run(
+        "BEGIN; SET LOCAL synchronous_commit = local; INSERT INTO ledger (what) VALUES ('overtakes'); COMMIT",
+    )
+    .await;
+    let backup = live.backup().await;
     let recorded = record(&live, &backup).await;
     assert!(recorded.at.is_some(), "nothing was written meanwhile; and yet");
     live.run("ALTER SYSTEM RESET synchronous_standby_names").await;

@@ -20,8 +20,6 @@ use crate::repository::Repository;
 use crate::repository::layout::{BackupId, ClusterId};
 use crate::repository::manifest::Header;
 use crate::repository::pack::{Kind, Pack, PackWriter};
-use crate::restore::{Moment, What};
-pub use instant::Visible;
 
 /// zstd's level: figures are small.
 const LEVEL: i32 = 3;
@@ -57,9 +55,9 @@ pub struct Recorded {
     /// The position at which all snapshots were taken; absent if the server never paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Lsn>,
-    /// The snapshots.
+    /// The snapshots, as PostgreSQL writes a `pg_snapshot`.
     #[serde(default)]
-    pub visible: Vec<Visible>,
+    pub visible: Vec<String>,
     /// The bootstrap superuser, as whom a restored copy can be asked.
     pub superuser: String,
     /// The databases.
@@ -141,20 +139,6 @@ async fn take(
         databases.push(database(session, name, budget, &mut left).await?);
     }
     Ok((held, databases))
-}
-
-impl Recorded {
-    /// Whether recovery to its position finds exactly this: no transaction that committed before it is
-    /// missing in one of the snapshots. `ends` are the ends of transactions up to there.
-    pub(super) fn is_exact(&self, ends: &[Moment]) -> bool {
-        let Some(at) = self.at else { return false };
-        let is_seen = |xid: u32| self.visible.iter().all(|visible| visible.has(xid));
-        ends.iter().all(|end| match end.what {
-            // That of a prepared transaction is not in the beginning of its record.
-            What::End { xid, committed: true } => end.at >= at || xid == 0 || is_seen(xid),
-            _ => true,
-        })
-    }
 }
 
 /// The tables of the snapshot that is open.

@@ -80,33 +80,6 @@ pub async fn find(
     Ok(found)
 }
 
-/// All moments of a timeline between two positions.
-pub(crate) async fn moments_between(
-    repository: &Repository,
-    cluster: ClusterId,
-    (timeline, size): (TimelineId, WalSegmentSize),
-    (from, to): (Lsn, Lsn),
-) -> Result<Vec<Moment>> {
-    let reader = Reader { archive: Archive::new(repository, cluster), size };
-    let mut found = Moments::default();
-    for number in SegmentName::containing(from, timeline, size).number
-        ..=SegmentName::ending_at(to, timeline, size).number
-    {
-        let segment = SegmentName { timeline, number };
-        let bytes = reader.segment(segment).await?;
-        let start = segment.start(size);
-        found = spawn_blocking(move || {
-            found.read(start, &bytes);
-            found
-        })
-        .await
-        .map_err(panicked)?;
-    }
-    let mut moments = found.take();
-    moments.retain(|moment| from <= moment.at && moment.at < to);
-    Ok(moments)
-}
-
 /// The segments that a stretch has some of, in order.
 fn segments(stretch: &Dated, size: WalSegmentSize) -> impl DoubleEndedIterator<Item = SegmentName> {
     let timeline = stretch.timeline;
