@@ -95,6 +95,14 @@ fn shapes() {
 }
 
 #[test]
+fn another_file_is_named_as_a_person_would() {
+    let one = revision("a", "None");
+    let revisions = read_sources(&[("./a.py", &one), ("./b.py", &one)]).unwrap();
+    let findings = check(&revisions, &Convention::default());
+    assert!(findings[0].message.to_string().starts_with("a.py has the same identifier"), "{findings:?}");
+}
+
+#[test]
 fn files() {
     let a = || ("a.py", revision("a", "None"));
     finds(&[a(), ("tool.py", "x = 1\n".into())], &["graph.no-revision error tool.py:1"]);

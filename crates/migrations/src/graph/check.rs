@@ -157,7 +157,8 @@ fn duplicates(read: &[&RevisionFile], findings: &mut Vec<Finding>) {
         let Some(id) = revision.revision.known() else { continue };
         match first.get(id.as_str()) {
             Some(other) => {
-                let message = text::graph::DUPLICATE_ID.with("other", other.file.display());
+                let file = other.file.strip_prefix(".").unwrap_or(&other.file);
+                let message = text::graph::DUPLICATE_ID.with("other", file.display());
                 findings.push(error(revision, message, text::graph::MEND_DUPLICATE_ID));
             }
             None => {
