@@ -14,7 +14,7 @@ use obyra_evidence::{Quiet, text};
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use crate::limited::Limited;
+use crate::faulty::{Faulty, Mood};
 use crate::sample::{self, CLUSTER, Sample, note};
 use crate::verify::objects;
 
@@ -98,7 +98,7 @@ async fn a_copy_that_was_interrupted_goes_on() {
     let mut stops = 0;
     loop {
         // Three of them for the mark, which is tried, and the claim, which is written and renewed.
-        let store = Limited::store(two.copy.path(), 4);
+        let store = Faulty::new(two.copy.path(), Mood::Takes(4)).store();
         let run = copy::run(&two.sample.repository, &store, note(), &Quiet).await;
         if let Ok(copied) = run {
             assert!(copied.is_whole());

@@ -1,146 +1,26 @@
 //! A store that fails, is slow, or does the work and then says that it failed: nothing is acknowledged that
 //! it does not have, and nothing is lost.
 
-use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
 use obyra_backup::repository::Repository;
 use obyra_backup::repository::keys::Unlock;
-use obyra_backup::repository::store::Store;
 use obyra_backup::wal::{Archive, ArchiveEvent, ReceiveOptions};
 use obyra_postgres::wal::TimelineId;
 use obyra_postgres::{Limits, Session};
 use tempfile::TempDir;
 
+use super::faulty::{Faulty, Mood};
 use super::receiver::{Receiver, SLOT};
 use super::server::{Server, Setup};
 use super::streams::load;
 use super::{ask, compare, eventually, lsn, mib, wait_until};
 
-/// What the store does with what is put.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    Well,
-    /// Fails.
-    Failing,
-    /// Fails, is slow, or fails after it has done the work, by turns.
-    Moody,
-}
-
-#[derive(Debug)]
-struct Faulty {
-    objects: LocalFileSystem,
-    mood: AtomicU8,
-    puts: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Faulty {
-    fn set(&self, mood: Mood) {
-        self.mood.store(mood as u8, Ordering::SeqCst);
-    }
-
-    fn fail(&self) -> object_store::Error {
-        self.failed.fetch_add(1, Ordering::SeqCst);
-        object_store::Error::Generic { store: "faulty", source: "500 Internal Server Error".into() }
-    }
-}
-
-impl fmt::Display for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("faulty")
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(
-        &self,
-        path: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        let nth = self.puts.fetch_add(1, Ordering::SeqCst);
-        match self.mood.load(Ordering::SeqCst) {
-            mood if mood == Mood::Failing as u8 => return Err(self.fail()),
-            mood if mood == Mood::Moody as u8 => match nth % 5 {
-                0 => return Err(self.fail()),
-                1 => tokio::time::sleep(Duration::from_millis(30)).await,
-                2 => {
-                    self.objects.put_opts(path, payload, options).await?;
-                    return Err(self.fail());
-                }
-                _ => {}
-            },
-            _ => {}
-        }
-        self.objects.put_opts(path, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &Path,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.objects.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        self.objects.get_opts(path, options).await
-    }
-
-    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
-        self.objects.get_ranges(path, ranges).await
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        // What nobody needs any more may stay: nothing depends on its going.
-        if self.mood.load(Ordering::SeqCst) == Mood::Well as u8 {
-            return self.objects.delete_stream(paths);
-        }
-        let failure = self.fail();
-        futures_util::stream::once(async move { Err(failure) }).boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.objects.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.objects.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.objects.copy_opts(from, to, options).await
-    }
-}
-
 async fn faulty(server: &Server) -> (TempDir, Arc<Faulty>, Archive) {
     let folder = tempfile::tempdir().unwrap();
-    let objects = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
-    let faulty = Arc::new(Faulty {
-        objects,
-        mood: AtomicU8::new(Mood::Well as u8),
-        puts: AtomicU64::default(),
-        failed: AtomicU64::default(),
-    });
-    let store = Store::of(faulty.clone(), "", "faulty://");
-    let repository = Repository::open_or_create(store, &Unlock::generate()).await.unwrap();
+    let faulty = Faulty::new(folder.path(), Mood::Well);
+    let repository = Repository::open_or_create(faulty.store(), &Unlock::generate()).await.unwrap();
     let archive = Archive::new(&repository, server.cluster());
     (folder, faulty, archive)
 }
@@ -178,9 +58,8 @@ async fn a_commit_waits_until_the_store_has_it() {
     let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     wait_until(&session, waits).await;
     // It was sent, and tried again and again; nothing of it is called durable.
-    let tries = store.failed.load(Ordering::SeqCst);
-    eventually("it is tried again", async || (store.failed.load(Ordering::SeqCst) > tries + 2).then_some(()))
-        .await;
+    let tries = store.failed();
+    eventually("it is tried again", async || (store.failed() > tries + 2).then_some(())).await;
     // That it is here was told, and no more than that.
     let written =
         "SELECT coalesce(bool_or(write_lsn >= pg_current_wal_flush_lsn()), false) FROM pg_stat_replication";
@@ -218,7 +97,7 @@ async fn a_moody_store_ends_up_with_everything() {
     load(&server, 20).await;
     let tail = lsn(&session, "pg_current_wal_flush_lsn()").await;
     receiver.has(tail).await;
-    assert!(store.failed.load(Ordering::SeqCst) > 10);
+    assert!(store.failed() > 10);
     store.set(Mood::Well);
     receiver.stop().await;
     // The next one tidies what could not be deleted.

@@ -6,6 +6,7 @@
 mod backups;
 mod commands;
 mod faults;
+mod faulty;
 mod gaps;
 mod losses;
 mod receiver;
