@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         ["bench", "gate", options @ ..] => runtime.block_on(bench::gate::run(options)),
         ["bench", "scan", options @ ..] => bench::scan::run(options),
         _ => bail!(
-            "usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | backup [--pgbackrest PATH] [--gb N] | crash [--rounds N] [--seed N] | gate [--runs N] | scan [--runs N] [--tree DIR]"
+            "usage: cargo xtask bench access [--large] [--runs N] [--no-peers] | backup [--pgbackrest PATH] [--gb N] [--only day|restore|wal] | crash [--rounds N] [--seed N] | gate [--runs N] | scan [--runs N] [--tree DIR]"
         ),
     }
 }

@@ -11,7 +11,7 @@ mod s3;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use cluster::Bench;
 use peer::PgBackRest;
@@ -25,6 +25,11 @@ pub async fn run(options: &[&str]) -> Result<()> {
         options.get(at + 1).copied()
     };
     let pgbackrest = value("--pgbackrest").map_or_else(|| PathBuf::from("pgbackrest"), PathBuf::from);
+    let only = value("--only");
+    if let Some(only) = only.filter(|only| !PARTS.contains(only)) {
+        bail!("--only {only}: there are {}", PARTS.join(", "));
+    }
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
     let gigabytes: f64 = value("--gb").unwrap_or("2").parse().context("--gb N")?;
     let version = peer::version(&pgbackrest);
     let bench = Bench::prepare(peer::newest_that_it_knows(version.as_deref()), gigabytes).await?;
@@ -44,24 +49,45 @@ pub async fn run(options: &[&str]) -> Result<()> {
     };
     let local = Program::prepare(&bench, "local", Source::Local, s3)?;
     let protocol = Program::prepare(&bench, "protocol", Source::Protocol, s3)?;
+    let both = (&local, &protocol);
+    if wanted("day") || wanted("restore") {
+        days(&bench, both, peer.as_ref(), wanted("restore")).await?;
+    }
+    if wanted("wal") {
+        wal(&bench, &protocol, peer.as_ref(), s3).await?;
+    }
+    Ok(())
+}
 
-    let theirs = peer.as_ref().map(|peer| peer.backup("full")).transpose()?;
+/// What `--only` may name: the backups of the first day, these and those of ten days and restores, the WAL.
+const PARTS: [&str; 3] = ["day", "restore", "wal"];
+
+/// A full backup and one a day later; then those of ten days, with restores, if these are wanted.
+async fn days(
+    bench: &Bench,
+    (local, protocol): (&Program, &Program),
+    peer: Option<&PgBackRest>,
+    with_restores: bool,
+) -> Result<()> {
+    let theirs = peer.map(|peer| peer.backup("full")).transpose()?;
     line("full, local", &local.backup()?, theirs.as_ref(), "0.65");
     line("full, over the protocol", &protocol.backup()?, theirs.as_ref(), "0.75");
-    restores("restore", &bench, &local, peer.as_ref())?;
-
+    if with_restores {
+        restores("restore", bench, local, peer)?;
+    }
     bench.day(1).await?;
-    let theirs = peer.as_ref().map(|peer| peer.backup("incr")).transpose()?;
+    let theirs = peer.map(|peer| peer.backup("incr")).transpose()?;
     line("a day later, local", &local.backup()?, theirs.as_ref(), "0.50, stored 0.50");
     line("a day later, over the protocol", &protocol.backup()?, theirs.as_ref(), "0.50, stored 0.50");
-
-    for day in 2..=10 {
-        bench.day(day).await?;
-        local.backup()?;
-        peer.as_ref().map(|peer| peer.backup("incr")).transpose()?;
+    if with_restores {
+        for day in 2..=10 {
+            bench.day(day).await?;
+            local.backup()?;
+            peer.map(|peer| peer.backup("incr")).transpose()?;
+        }
+        restores("restore after ten days", bench, local, peer)?;
     }
-    restores("restore after ten days", &bench, &local, peer.as_ref())?;
-    wal(&bench, &protocol, peer.as_ref(), s3).await
+    Ok(())
 }
 
 /// What something cost.
