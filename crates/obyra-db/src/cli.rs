@@ -156,6 +156,14 @@ impl Verb {
     pub fn ends_itself(&self) -> bool {
         matches!(self, Verb::Backup(crate::commands::backup::Backup::Wal(_)))
     }
+
+    /// Whether it reads what a server sends in small pieces and as fast as it can. If another thread than the one
+    /// that reads waited for the socket, it would be woken for each piece, and that costs both sides more than the
+    /// bytes do. The work on these is done by threads of its own.
+    pub fn reads_one_stream(&self) -> bool {
+        use crate::commands::backup::Backup;
+        matches!(self, Verb::Backup(Backup::Run(_) | Backup::Wal(_)))
+    }
 }
 
 /// Arguments of `init`.

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use obyra_evidence::{Exit, Failure, text};
+use tokio::runtime::Builder;
 
 use crate::cli::Arguments;
 use crate::invocation::Invocation;
@@ -33,7 +34,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let mut builder = if arguments.verb.reads_one_stream() {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    let runtime = match builder.worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = Failure::new(text::cli::RUNTIME).because(error);
