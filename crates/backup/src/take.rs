@@ -17,6 +17,7 @@ mod prepared;
 mod protocol;
 mod repack;
 mod server;
+mod sieve;
 mod stage;
 mod verify;
 mod worker;

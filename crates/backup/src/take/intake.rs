@@ -7,8 +7,9 @@ use obyra_evidence::{Message, Progress};
 use tokio::time::{Instant, sleep_until};
 
 use super::census::FileId;
-use super::parents::Parents;
+use super::parents::{ParentPiece, Parents};
 use super::pipeline::{Batch, Changed, Entrance, Part, Shared, stopped};
+use super::sieve::Sieve;
 use crate::Result;
 use crate::repository::layout::{BLOCK, EXTENT_BYTES};
 use crate::repository::manifest::Directory;
@@ -23,6 +24,8 @@ pub(super) struct Intake<'a> {
     progress: &'a dyn Progress,
     entrance: Entrance,
     batch: Batch,
+    /// The extent whose bytes are coming, if they come here.
+    coming: Option<Coming>,
     /// Bytes of the parts of the batch.
     gathered: u64,
     /// Batches.
@@ -35,6 +38,12 @@ pub(super) struct Incoming {
     id: FileId,
     path: Arc<str>,
     size: u64,
+}
+
+/// An extent whose bytes are coming.
+struct Coming {
+    parent: Option<Arc<ParentPiece>>,
+    sieve: Option<Sieve>,
 }
 
 /// No faster than so many bytes a second.
@@ -52,7 +61,7 @@ impl<'a> Intake<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let batch = Batch::default();
-        Intake { shared, parents, progress, entrance, batch, gathered: 0, sent: 0, pace: None }
+        Intake { shared, parents, progress, entrance, batch, coming: None, gathered: 0, sent: 0, pace: None }
     }
 
     /// Gives no more than so many bytes a second from now on.
@@ -95,6 +104,26 @@ impl<'a> Intake<'a> {
         Ok(&mut self.batch.bytes)
     }
 
+    /// An extent of a file begins whose bytes will all come, to [`Intake::bytes`].
+    pub(super) async fn coming(&mut self, file: &Incoming, extent: u32) -> Result<()> {
+        let length = Self::length(file, extent);
+        let from = self.begin(length).await?.len();
+        let parent = self.parents.piece(&file.path, extent).await;
+        let first_page = self.shared.first_page(&file.path, extent);
+        let known = parent.as_ref().filter(|_| length.is_multiple_of(BLOCK));
+        let sieve = known.and_then(|known| Sieve::new(&self.shared, known.clone(), first_page, from));
+        self.coming = Some(Coming { parent, sieve });
+        Ok(())
+    }
+
+    /// Bytes of the extent that is coming.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.batch.bytes.extend_from_slice(bytes);
+        if let Some(Coming { sieve: Some(sieve), .. }) = &mut self.coming {
+            sieve.sift(&mut self.batch.bytes);
+        }
+    }
+
     /// The buffer of the extent that has begun.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.batch.bytes
@@ -107,16 +136,22 @@ impl<'a> Intake<'a> {
             // Only where workers read: begin() has made room otherwise.
             self.send().await?;
         }
-        self.gathered += length as u64;
-        self.batch.parts.push(Part {
+        let (parent, sieve) = match self.coming.take() {
+            Some(Coming { parent, sieve }) => (parent, sieve),
+            None => (self.parents.piece(&file.path, extent).await, None),
+        };
+        let part = Part {
             file: file.id,
             path: file.path.clone(),
             extent,
             length,
             first_page: self.shared.first_page(&file.path, extent),
-            parent: self.parents.piece(&file.path, extent).await,
-            changed: None,
-        });
+            parent,
+            changed: sieve.map(Sieve::changed),
+        };
+        self.gathered += part.bytes() as u64;
+        self.progress.advance((length - part.bytes()) as u64);
+        self.batch.parts.push(part);
         Ok(())
     }
 

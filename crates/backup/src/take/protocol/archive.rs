@@ -121,7 +121,7 @@ impl Archives {
                         let incoming = intake.file(&path, mode, size);
                         let lacks = Intake::length(&incoming, 0);
                         if lacks > 0 {
-                            intake.begin(lacks).await?;
+                            intake.coming(&incoming, 0).await?;
                         }
                         Goes::Intake { incoming, extent: 0, lacks }
                     }
@@ -182,7 +182,7 @@ impl File {
                 let mut rest = bytes;
                 while !rest.is_empty() {
                     let (now, later) = rest.split_at(rest.len().min(*lacks));
-                    intake.buffer().extend_from_slice(now);
+                    intake.bytes(now);
                     (rest, *lacks) = (later, *lacks - now.len());
                     if *lacks == 0 {
                         intake.extent(incoming, *extent).await?;
@@ -191,7 +191,7 @@ impl File {
                         if *lacks == 0 {
                             break;
                         }
-                        intake.begin(*lacks).await?;
+                        intake.coming(incoming, *extent).await?;
                     }
                 }
             }
