@@ -112,9 +112,12 @@ impl DataDirectory {
     /// Tablespaces, and directories that somebody moved to another disk; the server follows no other link.
     fn add_link(&self, listing: &mut Listing, path: String) -> Result<()> {
         if let Some(oid) = path.strip_prefix("pg_tblspc/").and_then(|oid| oid.parse().ok()) {
-            let location = fs::read_link(self.root.join(&path));
-            let location = location.map_err(|error| self.unreadable(&path, &error))?;
-            let location = location.to_string_lossy().into_owned();
+            let location = match fs::read_link(self.root.join(&path)) {
+                Ok(location) => location.to_string_lossy().into_owned(),
+                // Dropped since it was found, as a file may be.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(self.unreadable(&path, &error)),
+            };
             listing.tablespaces.push(Tablespace { oid, location });
             listing.further.push(path);
         } else if is_emptied(&path) {
@@ -221,4 +224,22 @@ fn read_at(file: &File, mut into: &mut [u8], mut at: u64) -> io::Result<usize> {
         }
     }
     Ok(wanted - into.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tablespace_that_is_dropped_meanwhile_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("pg_tblspc")).unwrap();
+        let (directory, mut listing) = (DataDirectory::new(root.path(), 16), Listing::default());
+        directory.add_link(&mut listing, "pg_tblspc/16384".to_owned()).unwrap();
+        assert!(listing.tablespaces.is_empty() && listing.further.is_empty());
+        std::os::unix::fs::symlink("/elsewhere", root.path().join("pg_tblspc/16384")).unwrap();
+        directory.add_link(&mut listing, "pg_tblspc/16384".to_owned()).unwrap();
+        assert_eq!(listing.tablespaces[0].location, "/elsewhere");
+        assert_eq!(listing.further, ["pg_tblspc/16384"]);
+    }
 }
