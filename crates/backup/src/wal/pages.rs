@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use crc_fast::{CrcAlgorithm, checksum};
 use obyra_evidence::{Failure, text};
 use obyra_postgres::wal::{Lsn, SegmentName, WalSegmentSize};
 
@@ -134,18 +135,30 @@ pub struct PageCheck {
     done: usize,
     /// From where on the segment is empty: a switch of segments leaves its rest to zeros.
     empty_from: Option<usize>,
+    /// A switch of segments was seen, and what follows it is nobody's: a server that dies while it writes the
+    /// zeros, or before, leaves what the recycled file held, and goes on in the next segment.
+    is_left: bool,
 }
 
 impl PageCheck {
     /// For a segment of this cluster.
     pub fn new(cluster: ClusterId, segment: SegmentName, size: WalSegmentSize) -> PageCheck {
-        PageCheck { cluster, segment, size, header: None, timeline: 0, done: 0, empty_from: None }
+        PageCheck {
+            cluster,
+            segment,
+            size,
+            header: None,
+            timeline: 0,
+            done: 0,
+            empty_from: None,
+            is_left: false,
+        }
     }
 
     /// Checks what has come since the last time; `bytes` is all of the segment so far. A page counts
     /// once its header is there.
     pub fn advance(&mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
-        self.pages(0, bytes)
+        self.pages(0, &[], bytes)
     }
 
     /// Checks a whole segment.
@@ -155,8 +168,9 @@ impl PageCheck {
         whole.finish()
     }
 
-    /// Checks the pages whose headers are in these bytes, which begin at an offset of the segment.
-    fn pages(&mut self, from: usize, bytes: &[u8]) -> std::result::Result<(), Fault> {
+    /// Checks the pages whose headers are in these bytes, which begin at an offset of the segment; `before` are
+    /// the last pages in front of them.
+    fn pages(&mut self, from: usize, before: &[u8], bytes: &[u8]) -> std::result::Result<(), Fault> {
         if (from + bytes.len()) as u64 > self.size.bytes() {
             return Err(Fault::Length(from + bytes.len()));
         }
@@ -166,7 +180,8 @@ impl PageCheck {
             None => *self.header.insert(self.first_page(bytes)?),
         };
         while let Some(page) = bytes.get(self.done - from..).filter(|page| page.len() >= SHORT_HEADER) {
-            self.page(&header, page)?;
+            let before = if self.done == from { before } else { &bytes[..self.done - from] };
+            self.page(&header, before, page)?;
             self.done += header.page_bytes;
         }
         Ok(())
@@ -186,18 +201,32 @@ impl PageCheck {
         Ok(header)
     }
 
-    fn page(&mut self, header: &SegmentHeader, bytes: &[u8]) -> std::result::Result<(), Fault> {
+    fn page(
+        &mut self,
+        header: &SegmentHeader,
+        before: &[u8],
+        bytes: &[u8],
+    ) -> std::result::Result<(), Fault> {
         let offset = self.done;
+        if self.is_left {
+            return Ok(());
+        }
+        let is_empty = bytes[..SHORT_HEADER].iter().all(|byte| *byte == 0);
         if let Some(from) = self.empty_from {
-            let empty = bytes[..SHORT_HEADER].iter().all(|byte| *byte == 0);
-            return if empty { Ok(()) } else { Err(Fault::NotEmpty { offset: from }) };
+            return if is_empty { Ok(()) } else { Err(Fault::NotEmpty { offset: from }) };
         }
         let page = Page::read(bytes).ok_or(Fault::NotWal)?;
-        if bytes[..SHORT_HEADER].iter().all(|byte| *byte == 0) {
+        let address = self.segment.start(self.size) + offset as u64;
+        let is_in_place = page.magic == header.magic && page.address == address;
+        if !is_in_place && ends_with_a_switch(before, header.page_bytes) {
+            self.is_left = true;
+            return Ok(());
+        }
+        if is_empty {
             self.empty_from = Some(offset);
             return Ok(());
         }
-        if page.magic != header.magic || page.address != self.segment.start(self.size) + offset as u64 {
+        if !is_in_place {
             return Err(Fault::OtherPosition { offset });
         }
         // A timeline's first segment begins with a copy of its parent's, up to where it branched off.
@@ -209,22 +238,49 @@ impl PageCheck {
     }
 }
 
+/// Whether the last record of these pages is a switch of segments (`XLOG_SWITCH`), which holds nothing but its
+/// header: length, transaction, previous record, info, resource manager, padding, CRC-32C of what is before it.
+fn ends_with_a_switch(pages: &[u8], page_bytes: usize) -> bool {
+    const RECORD: usize = 24;
+    const SWITCH: u8 = 0x40;
+    let used = pages.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last + 1).next_multiple_of(8));
+    let Some(page) = pages.len().checked_sub(page_bytes) else { return false };
+    let info = pages.get(page + 2..page + 4).map_or(0, |info| u16::from_le_bytes([info[0], info[1]]));
+    let content = page + if info & IS_LONG != 0 { LONG_HEADER } else { SHORT_HEADER };
+    // It may have begun on the page before.
+    let here = used.saturating_sub(content).min(RECORD);
+    let (Some(begun), Some(rest)) =
+        (pages.get((page + here).saturating_sub(RECORD)..page), pages.get(used.saturating_sub(here)..used))
+    else {
+        return false;
+    };
+    let record = if here == RECORD { rest.to_vec() } else { [begun, rest].concat() };
+    here > 0
+        && record.len() == RECORD
+        && number(&record, 0) as usize == RECORD
+        && record[16] & 0xF0 == SWITCH
+        && record[17] == 0
+        && checksum(CrcAlgorithm::Crc32Iscsi, &record[..20]) == u64::from(number(&record, 20))
+}
+
 /// Checks a whole segment that comes in pieces of [`PIECE`] bytes.
 #[derive(Debug)]
 pub struct WholeCheck {
     check: PageCheck,
     length: usize,
+    /// The last pages of the piece before.
+    before: Vec<u8>,
 }
 
 impl WholeCheck {
     /// Begins; nothing was checked before.
     pub fn new(check: PageCheck) -> WholeCheck {
-        WholeCheck { check, length: 0 }
+        WholeCheck { check, length: 0, before: Vec::new() }
     }
 
     /// Checks the next piece.
     pub fn piece(&mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
-        self.check.pages(self.length, bytes)?;
+        self.check.pages(self.length, &self.before, bytes)?;
         if let Some(from) = self.check.empty_from {
             let rest = bytes.get(from.saturating_sub(self.length)..).unwrap_or_default();
             if rest.iter().any(|byte| *byte != 0) {
@@ -232,6 +288,8 @@ impl WholeCheck {
             }
         }
         self.length += bytes.len();
+        let pages = 2 * self.check.header.map_or(0, |header| header.page_bytes);
+        self.before = bytes[bytes.len().saturating_sub(pages)..].to_vec();
         Ok(())
     }
 

@@ -76,6 +76,45 @@ fn a_page_from_before_the_segment_was_recycled_is_seen() {
     assert_eq!(verdict(&hole), Err(Fault::NotEmpty { offset: 9 * 8192 }));
 }
 
+/// Writes a switch of segments, of which so many bytes are on the page in use that begins there, and zeros
+/// after it.
+fn switch(bytes: &mut [u8], page: usize, here: usize, at: usize) {
+    let mut record = [0; 24];
+    record[0] = 24;
+    record[8..16].copy_from_slice(&0x1234_5678_u64.to_le_bytes());
+    record[16] = 0x40;
+    let crc = checksum(CrcAlgorithm::Crc32Iscsi, &record[..20]) as u32;
+    record[20..].copy_from_slice(&crc.to_le_bytes());
+    let (begun, rest) = record.split_at(24 - here);
+    bytes[page - begun.len()..page].copy_from_slice(begun);
+    bytes[page + at..page + at + here].copy_from_slice(rest);
+    bytes[page + at + here..page + 8192].fill(0);
+}
+
+#[test]
+fn behind_a_switch_that_a_crash_cut_off_anything_may_lie() {
+    let junk = made(CLUSTER, SegmentName { number: 17, ..segment() }, size(), 128);
+    for (here, at) in [(24, 24), (24, 4000), (24, 8192 - 24), (16, 24), (8, 24)] {
+        for zeros in [0, 10] {
+            let mut left = good(5);
+            switch(&mut left, 4 * 8192, here, at);
+            left[(5 + zeros) * 8192..].copy_from_slice(&junk[(5 + zeros) * 8192..]);
+            assert_eq!(verdict(&left), Ok(()), "{here} at {at}, {zeros}");
+            let mut growing = PageCheck::new(CLUSTER, segment(), size());
+            assert_eq!((1..=16).try_for_each(|parts| growing.advance(&left[..parts << 16])), Ok(()));
+            // One bit of the record is another.
+            left[4 * 8192 + at] ^= 1;
+            assert!(verdict(&left).is_err(), "{here} at {at}, {zeros}");
+        }
+    }
+    // At the edge of what is read at once.
+    let two = WalSegmentSize::new(2 << 20).unwrap();
+    let mut left = made(CLUSTER, segment(), two, 128);
+    switch(&mut left, 127 * 8192, 8, 24);
+    left[1 << 20..].copy_from_slice(&made(CLUSTER, segment().next(), two, 256)[1 << 20..]);
+    assert_eq!(PageCheck::new(CLUSTER, segment(), two).whole(&left), Ok(()));
+}
+
 #[test]
 fn a_timeline_begins_with_its_parents_pages_and_never_goes_back() {
     let on = |timelines: [u32; 4]| {
