@@ -80,6 +80,10 @@ async fn an_archive_that_was_ahead_of_the_new_primary_takes_its_way_from_the_bra
     wait_until(&standby.session().await, "SELECT pg_promote()").await;
     let index = archive.index(mib(1)).await.unwrap();
     let ahead = index.end(TimelineId::FIRST).unwrap();
+    // Positions that were heard of the old timeline must not pass for the new one's.
+    while lsn(&standby.session().await, "pg_current_wal_flush_lsn()").await <= ahead {
+        load(&standby, 1).await;
+    }
     followed(&archive, receiver, &standby).await;
     let index = archive.index(mib(1)).await.unwrap();
     assert!(index.histories()[&TimelineId(2)].begin() < ahead, "it was ahead");
