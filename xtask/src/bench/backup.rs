@@ -116,6 +116,11 @@ async fn wal(bench: &Bench, pusher: &Program, peer: Option<&PgBackRest>, s3: Opt
     let rate = |wall: Duration| segments.len() as f64 / wall.as_secs_f64();
     let copied = timed(|| segments.iter().try_for_each(|segment| copy(segment, &bench.scratch("cp"))))?;
     say(format!("WAL, cp and sync: {:.0} segments/s", rate(copied)));
+    let all: Vec<String> = segments.iter().map(|segment| segment.display().to_string()).collect();
+    let script = format!("cat {} | zstd -q -1 -T2 > {}", all.join(" "), bench.scratch("wal.zst").display());
+    if let Ok(packed) = timed(|| shell(&script)) {
+        say(format!("WAL, cat | zstd -1 -T2: {:.1} segments/s", rate(packed)));
+    }
     let theirs = peer.map(|peer| peer.push(&segments)).transpose()?.map(rate);
     if let Some(theirs) = theirs {
         say(format!("WAL, pgbackrest archive-push: {theirs:.1} segments/s"));
