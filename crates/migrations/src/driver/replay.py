@@ -115,7 +115,8 @@ class Replay(Upgrade):
 
     def mark_of(self, phase, revision):
         self.watching = revision in self.watched
-        values = (phase, revision, "full" if self.watching else "off")
+        watch = "off" if not self.watching else "full" if phase == "applied" else "touched"
+        values = (phase, revision, watch)
         return "SELECT obyra_gate.mark(%s)" % ", ".join("'%s'" % each.replace("'", "''") for each in values)
 
     def execute(self, *statements):

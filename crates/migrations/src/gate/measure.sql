@@ -1,6 +1,7 @@
 -- What the gate installs in its throw-away database: eyes, and nothing that a migration could notice.
 -- The event triggers tell the server's log, which no rollback can silence. `obyra_gate.watch` says how
--- much: 'trace' (any other connection than the migration's), 'full' (a revision that is checked), 'off'.
+-- much: 'trace' (any other connection than the migration's), 'full' (a revision that is checked), 'touched' (its
+-- round trip: only what it changes, since nobody waits for its locks), 'off'.
 CREATE SCHEMA obyra_gate;
 GRANT USAGE ON SCHEMA obyra_gate TO PUBLIC;
 
@@ -49,7 +50,7 @@ DECLARE
   identities json;
   altered json;
 BEGIN
-  IF watch NOT IN ('trace', 'full') THEN
+  IF watch NOT IN ('trace', 'full', 'touched') THEN
     RETURN;
   END IF;
   SELECT string_agg(DISTINCT coalesce(i.indrelid, t.tgrelid, p.polrelid, k.conrelid, r.ev_class,
@@ -64,18 +65,21 @@ BEGIN
     LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
     LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
     LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid;
-  IF watch = 'full' THEN
+  IF watch <> 'trace' THEN
     PERFORM obyra_gate.touch(coalesce(relations, CASE WHEN identities IS NOT NULL THEN 'other' END));
-    IF tg_tag = 'ALTER TABLE' THEN
-      altered := (
-        SELECT json_agg(json_build_object('oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'columns', (
-                 SELECT json_agg(json_build_array(format('%I', a.attname),
-                          a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''))
-                   FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)))
-          FROM pg_event_trigger_ddl_commands() d
-          JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'p')
-          JOIN pg_namespace n ON n.oid = c.relnamespace);
-    END IF;
+  END IF;
+  IF watch = 'touched' THEN
+    RETURN;
+  END IF;
+  IF watch = 'full' AND tg_tag = 'ALTER TABLE' THEN
+    altered := (
+      SELECT json_agg(json_build_object('oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'columns', (
+               SELECT json_agg(json_build_array(format('%I', a.attname),
+                        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''))
+                 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)))
+        FROM pg_event_trigger_ddl_commands() d
+        JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'p')
+        JOIN pg_namespace n ON n.oid = c.relnamespace);
   END IF;
   RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000),
     'objects', identities, 'altered', altered, 'locks', CASE WHEN watch = 'full' THEN (
@@ -95,7 +99,7 @@ END $$;
 CREATE FUNCTION obyra_gate.after_drop() RETURNS event_trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-  IF current_setting('obyra_gate.watch', true) = 'full' THEN
+  IF current_setting('obyra_gate.watch', true) IN ('full', 'touched') THEN
     PERFORM obyra_gate.touch((
       SELECT string_agg(DISTINCT CASE
                WHEN classid = 'pg_attrdef'::regclass
@@ -104,6 +108,8 @@ BEGIN
                                 'pg_constraint'::regclass, 'pg_rewrite'::regclass) THEN objid::text
                ELSE 'other' END, ' ')
         FROM pg_event_trigger_dropped_objects()));
+  END IF;
+  IF current_setting('obyra_gate.watch', true) = 'full' THEN
     RAISE LOG 'obyra-gate %', json_build_object('command', tg_tag, 'query', left(current_query(), 4000), 'dropped', (
       SELECT coalesce(json_agg(replace(object_type, 'table column', 'column') || ' ' || object_identity), '[]')
         FROM pg_event_trigger_dropped_objects()
