@@ -70,9 +70,7 @@ pub async fn run(from: &Repository, to: &Store, note: Note, progress: &dyn Progr
     mark(from, to).await?;
     let there = Repository { store: to.clone(), keys: from.keys.clone() };
     for cluster in from.clusters().await? {
-        let mut random = [0; 2];
-        getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-        let id = BackupId::new(note.started, u16::from_le_bytes(random));
+        let id = BackupId::new(note.started, u16::from_le_bytes(keys::random()?));
         let claim = Claim::begin(&there, cluster, &id, Note { everything: true, ..note.clone() }).await?;
         let mut copying = Copying { from, to: &there, cluster, claim: &claim, copied: &mut copied, progress };
         let done = copying.all().await;

@@ -54,8 +54,7 @@ impl KeyId {
         let mut last = [0; 8];
         last.copy_from_slice(&before.0[..8]);
         let time = u64::try_from(now.as_millisecond()).unwrap_or(0).max(u64::from_be_bytes(last) + 1);
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(no_randomness)?;
+        let mut id: [u8; 16] = random()?;
         id[..8].copy_from_slice(&time.to_be_bytes());
         Ok(KeyId(id))
     }
@@ -273,6 +272,13 @@ fn parse(name: &str) -> Option<(KeyId, String, bool)> {
 fn wrong_key(store: &Store) -> Failure {
     Failure::refused(text::backup::WRONG_KEY.with("store", store.url()))
         .mended_by(text::backup::WRONG_KEY_MEND)
+}
+
+/// Random bytes of the system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(no_randomness)?;
+    Ok(bytes)
 }
 
 fn no_randomness(error: getrandom::Error) -> Failure {

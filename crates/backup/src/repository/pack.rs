@@ -18,7 +18,7 @@ use bytes::Bytes;
 use obyra_evidence::{Failure, text};
 use serde::{Deserialize, Serialize};
 
-use super::keys::{KeyId, Keyring};
+use super::keys::{KeyId, Keyring, random};
 use crate::Result;
 
 const MAGIC: &[u8; 8] = b"OBYRAPK1";
@@ -125,8 +125,7 @@ impl PackWriter {
 
     /// The same, in memory that held another pack.
     pub fn reusing(mut buffer: Vec<u8>, keys: &Keyring, name: &str, level: i32) -> Result<Self> {
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
+        let salt: [u8; 32] = random()?;
         let seal = Seal { key: keys.sealing()?, salt };
         buffer.clear();
         buffer.extend_from_slice(MAGIC);

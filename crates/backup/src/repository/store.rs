@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use self::failure::{Doing, Refusal};
 use self::folder::Folder;
 use self::pace::Pace;
+use super::keys::random;
 use super::layout::CLOCK;
 use crate::Result;
 
@@ -178,9 +179,7 @@ impl Store {
 
     /// The time, by the store's own clock: that of an object written now.
     pub async fn now(&self) -> Result<Timestamp> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-        let name = format!("{CLOCK}/{}", super::hex::encode(&random));
+        let name = format!("{CLOCK}/{}", super::hex::encode(&random::<8>()?));
         self.create_new(&name, Bytes::new()).await?;
         let written = self.head(&name).await?;
         self.let_go(&name).await?;

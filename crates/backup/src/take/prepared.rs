@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
-use obyra_evidence::{Failure, text};
 
 use super::Request;
 use super::interrupted;
@@ -13,6 +12,7 @@ use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::{self, Manifest};
 use crate::repository::claims::{self, Claim, Note, Process};
+use crate::repository::keys::random;
 use crate::repository::layout::{BackupId, ClusterId};
 use crate::repository::manifest::Header;
 
@@ -83,7 +83,7 @@ impl Prepared {
 async fn name(repository: &Repository, cluster: ClusterId, now: Timestamp) -> Result<BackupId> {
     let last = catalogue::ids(repository, cluster).await?.pop().and_then(|(id, _)| id.begun());
     let after = last.map(|last| last + SignedDuration::from_secs(1));
-    Ok(BackupId::new(after.map_or(now, |after| after.max(now)), random()?))
+    Ok(BackupId::new(after.map_or(now, |after| after.max(now)), u16::from_le_bytes(random()?)))
 }
 
 /// The newest backup that can be held and whose manifest can be read. One that was completed meanwhile beside
@@ -117,10 +117,4 @@ async fn interrupted_after(
     let mut ids: Vec<BackupId> = ids.filter(|id| after.is_none_or(|after| id > after)).collect();
     ids.sort_by(|a, b| b.cmp(a));
     Ok(ids)
-}
-
-fn random() -> Result<u16> {
-    let mut bytes = [0; 2];
-    getrandom::fill(&mut bytes).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-    Ok(u16::from_le_bytes(bytes))
 }

@@ -24,6 +24,7 @@ use super::receive::gap;
 use super::receive::source::{self, Source};
 use super::receive::storing::Storing;
 use crate::Result;
+use crate::repository::keys::random;
 
 /// How long to see whether somebody else delivers. A backup begins with a switch of segments, so whoever
 /// does has something to do at once.
@@ -83,9 +84,7 @@ impl ReservedWal {
     pub async fn reserve(archive: &Archive, target: &Conninfo) -> Result<ReservedWal> {
         let target = target.with_application_name(APPLICATION_NAME);
         let mut source = Source::open(&target, archive).await?;
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-        let slot = format!("obyra_backup_{:08x}", u32::from_le_bytes(random));
+        let slot = format!("obyra_backup_{:08x}", u32::from_le_bytes(random()?));
         source.walsender.create_physical_slot(&slot, true, true).await?;
         let switches = !source.walsender.in_recovery();
         let SystemIdentity { position, timeline, .. } = source.identity;

@@ -254,7 +254,7 @@ fn ends_with_a_switch(pages: &[u8], page_bytes: usize) -> bool {
     else {
         return false;
     };
-    let record = if here == RECORD { rest.to_vec() } else { [begun, rest].concat() };
+    let record = [begun, rest].concat();
     here > 0
         && record.len() == RECORD
         && number(&record, 0) as usize == RECORD

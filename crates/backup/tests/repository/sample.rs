@@ -2,8 +2,12 @@
 //! timelines, a history, a claim, a mark.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use obyra_backup::Result;
 use obyra_backup::repository::Repository;
 use obyra_backup::repository::catalogue::{Manifest, ManifestWriter};
 use obyra_backup::repository::claims::{Claim, Expiry, Note};
@@ -16,8 +20,11 @@ use obyra_backup::repository::manifest::{
 use obyra_backup::repository::map::{Kept, Piece, ZEROS, identity};
 use obyra_backup::repository::pack::{FrameAt, Kind, PackWriter};
 use obyra_backup::repository::store::Store;
+use obyra_backup::restore::{Into, Place, Restore};
 use obyra_backup::wal::Archive;
+use obyra_evidence::Quiet;
 use obyra_postgres::wal::{Lsn, SegmentName, TimelineId, WalSegmentSize};
+use tempfile::TempDir;
 
 pub const CLUSTER: ClusterId = ClusterId(7_301_234_567_890_123_456);
 pub const SEGMENT: u64 = 1 << 20;
@@ -334,4 +341,22 @@ fn places(piece: &Piece) -> Vec<Option<(PackId, FrameAt, u32)>> {
         }
     }
     places
+}
+
+/// A backup's files, restored into the folder `data` of one that goes with its value.
+pub async fn restored(repository: &Repository, backup: &BackupId) -> Result<TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let manifest = Manifest::read(repository, CLUSTER, backup).await?;
+    let restore = Restore {
+        repository: repository.clone(),
+        cluster: CLUSTER,
+        place: Place::look(&manifest, &Into { data: folder.path().join("data"), ..Into::default() })?,
+        manifest: Arc::new(manifest),
+        small: Vec::new(),
+        threads: 2,
+        databases: None,
+    };
+    restore.run(&Quiet).await?;
+    Ok(folder)
 }

@@ -3,19 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use obyra_backup::Result;
 use obyra_backup::repository::Repository;
-use obyra_backup::repository::catalogue::Manifest;
 use obyra_backup::repository::keys::{Keyring, Unlock};
 use obyra_backup::repository::layout::BackupId;
 use obyra_backup::repository::pack::{Pack, PackWriter};
 use obyra_backup::repository::store::Store;
-use obyra_backup::restore::{Into, Place, Restore};
 use obyra_backup::verify::{self, Share, Verified};
 use obyra_backup::wal::{Archive, WalObject};
 use obyra_evidence::Quiet;
@@ -59,21 +55,8 @@ fn sealed_as(keys: &Keyring, name: &str, other: &str, bytes: &[u8]) -> Option<Ve
 
 /// What a restore writes.
 async fn restored(repository: &Repository, backup: &BackupId) -> Result<Files> {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let data = folder.path().join("data");
-    let manifest = Manifest::read(repository, CLUSTER, backup).await?;
-    let restore = Restore {
-        repository: repository.clone(),
-        cluster: CLUSTER,
-        place: Place::look(&manifest, &Into { data: data.clone(), ..Into::default() })?,
-        manifest: Arc::new(manifest),
-        small: Vec::new(),
-        threads: 2,
-        databases: None,
-    };
-    restore.run(&Quiet).await?;
-    let read = |path: String| (path.clone(), fs::read(data.join(path)).unwrap());
+    let folder = sample::restored(repository, backup).await?;
+    let read = |path: String| (path.clone(), fs::read(folder.path().join("data").join(path)).unwrap());
     Ok(sample::files().into_keys().map(read).collect())
 }
 

@@ -1,6 +1,4 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +8,6 @@ use obyra_backup::repository::catalogue::Manifest;
 use obyra_backup::repository::keys::Unlock;
 use obyra_backup::repository::layout::{BackupId, PackId};
 use obyra_backup::repository::store::{Created, Options, Store};
-use obyra_backup::restore::{Into, Place, Restore};
 use obyra_backup::verify::{self, Share, Verified};
 use obyra_backup::wal::Archive;
 use obyra_evidence::{Quiet, text};
@@ -203,21 +200,8 @@ async fn wrong_bytes_are_never_accepted() {
 
 /// What a restore writes, or why it does not.
 async fn restored(repository: &Repository, backup: &BackupId) -> obyra_backup::Result<Vec<u8>> {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let data = folder.path().join("data");
-    let manifest = Manifest::read(repository, CLUSTER, backup).await?;
-    let restore = Restore {
-        repository: repository.clone(),
-        cluster: CLUSTER,
-        place: Place::look(&manifest, &Into { data: data.clone(), ..Into::default() })?,
-        manifest: Arc::new(manifest),
-        small: Vec::new(),
-        threads: 2,
-        databases: None,
-    };
-    restore.run(&Quiet).await?;
-    Ok(fs::read(data.join("base/1/16384")).unwrap())
+    let folder = sample::restored(repository, backup).await?;
+    Ok(fs::read(folder.path().join("data/base/1/16384")).unwrap())
 }
 
 /// Wrong bytes that come once are no reason to lose a restore of hours; those that come again are named.

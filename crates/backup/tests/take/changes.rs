@@ -10,7 +10,7 @@ use obyra_backup::page;
 use obyra_backup::repository::frames::FrameReader;
 use obyra_backup::repository::layout::FRAME_BLOCKS;
 use obyra_backup::repository::manifest::{DamagedBlock, Header};
-use obyra_backup::restore::{Into, Place, Restore, Target};
+use obyra_backup::restore::Target;
 use obyra_backup::take::{self, From, Options};
 use obyra_evidence::{Message, Progress, Quiet};
 use obyra_postgres::replication::Checkpoint;
@@ -22,20 +22,7 @@ const BLOCK: usize = 8192;
 
 /// A file of a backup.
 async fn kept(site: &Site, header: &Header, path: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let manifest = site.manifest(header).await;
-    let place =
-        Place::look(&manifest, &Into { data: folder.path().join("data"), ..Into::default() }).unwrap();
-    let restore = Restore {
-        repository: site.repository.clone(),
-        cluster: site.server.cluster(),
-        manifest: manifest.into(),
-        place,
-        small: Vec::new(),
-        threads: 2,
-        databases: None,
-    };
-    restore.run(&Quiet).await.unwrap();
+    let folder = site.files(header).await;
     fs::read(folder.path().join("data").join(path)).unwrap()
 }
 

@@ -366,24 +366,29 @@ pub fn record(
 
 /// The project's own helper, if it has one.
 pub fn helper(opened: &Opened<'_>) -> Result<Option<Helper>, Failure> {
-    let paths = found(&opened.environment.migrations, &project(&opened.strategy.folder));
-    let paths: Vec<PathBuf> = paths.into_iter().map(as_named).collect();
+    let paths = own(opened, false);
     if paths.is_empty() { Ok(None) } else { Helper::open(&paths).map(Some) }
 }
 
-/// The files of the project's own helper; without those that were exported, where they are exported anew.
+/// The files of the project's own helper, which it must have.
 fn paths(opened: &Opened<'_>, exports: bool) -> Result<Vec<PathBuf>, Failure> {
+    let paths = own(opened, exports);
+    if paths.is_empty() {
+        let told = text::runtime::NO_HELPER
+            .with("project", opened.strategy.folder.display())
+            .with("folder", folder(&opened.environment.migrations, Path::new("")).display());
+        return Err(Failure::usage(told).mended_by(text::runtime::MEND_NOTHING_THERE));
+    }
+    Ok(paths)
+}
+
+/// The files of the project's own helper; without those that were exported, where they are exported anew.
+fn own(opened: &Opened<'_>, exports: bool) -> Vec<PathBuf> {
     let (policy, project) = (&opened.environment.migrations, project(&opened.strategy.folder));
     let mut paths = found(policy, &project);
     let exported = folder(policy, &project);
     paths.retain(|path| !exports || *path != exported);
-    if paths.is_empty() {
-        let told = text::runtime::NO_HELPER
-            .with("project", opened.strategy.folder.display())
-            .with("folder", folder(policy, Path::new("")).display());
-        return Err(Failure::usage(told).mended_by(text::runtime::MEND_NOTHING_THERE));
-    }
-    Ok(paths.into_iter().map(as_named).collect())
+    paths.into_iter().map(as_named).collect()
 }
 
 /// A path as a person would name it: not `./migrations`.

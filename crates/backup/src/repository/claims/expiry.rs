@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
-use obyra_evidence::{Failure, text};
 
 use super::{Claimed, MARK_STALE, Mark, claims, marks, needless, seal_note};
 use crate::Result;
 use crate::repository::Repository;
 use crate::repository::catalogue::{self, Manifest, Named};
 use crate::repository::hex;
+use crate::repository::keys::random;
 use crate::repository::layout::{BackupId, ClusterId, PackId};
 use crate::repository::store::is_kept;
 
@@ -232,9 +232,7 @@ impl Expiry {
 
 /// Of one expiry alone: none takes back the mark of another.
 fn token() -> Result<String> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|e| Failure::new(text::backup::NO_RANDOMNESS).because(e))?;
-    Ok(hex::encode(&random))
+    Ok(hex::encode(&random::<8>()?))
 }
 
 fn abandoned(claims: &[Claimed]) -> impl Iterator<Item = BackupId> + '_ {
