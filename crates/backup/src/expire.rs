@@ -11,7 +11,8 @@ use crate::Result;
 use crate::holdings::Holdings;
 use crate::policy::Policy;
 use crate::repository::Repository;
-use crate::repository::claims::{Expiry, Locked, Removed};
+use crate::repository::catalogue;
+use crate::repository::claims::{self, Claimed, Expiry, Locked, Removed};
 use crate::repository::layout::BackupId;
 use crate::repository::store::ObjectInfo;
 use crate::retention::{self, Decision};
@@ -89,7 +90,9 @@ pub async fn apply(
             })
         })
     };
-    let going: Vec<&ObjectInfo> = plan.wal.iter().filter(|object| !stays(object)).collect();
+    let wal =
+        if plan.wal.is_empty() || others_at_work(repository, holdings).await? { &[][..] } else { &plan.wal };
+    let going: Vec<&ObjectInfo> = wal.iter().filter(|object| !stays(object)).collect();
     for object in going {
         match Locked::of(&object.name, repository.store.delete(&object.name).await)? {
             Some(locked) => expired.backups.locked.push(locked),
@@ -101,6 +104,15 @@ pub async fn apply(
         progress.advance(object.bytes);
     }
     Ok(expired)
+}
+
+/// Whether a backup runs, or has come since the holdings were read. It may have begun before the oldest of those
+/// that the decision knows, and then needs WAL that nobody else does: all of it stays for the next time.
+async fn others_at_work(repository: &Repository, holdings: &Holdings) -> Result<bool> {
+    // In this order: a backup gives up its claim once its manifest is there.
+    let claims = claims::claims(repository, holdings.cluster).await?;
+    let there = catalogue::ids(repository, holdings.cluster).await?;
+    Ok(claims.iter().any(Claimed::is_alive) || there.iter().any(|(id, _)| !holdings.knows(id)))
 }
 
 fn expiring(decision: &Decision) -> Vec<BackupId> {

@@ -75,6 +75,15 @@ impl Holdings {
         Ok(Holdings { cluster, backups, unreadable, claims, wal })
     }
 
+    /// Whether this backup was there, readable or not.
+    pub fn knows(&self, backup: &BackupId) -> bool {
+        self.backups
+            .iter()
+            .map(|kept| &kept.header.id)
+            .chain(self.unreadable.iter().map(|(id, _)| id))
+            .any(|id| id == backup)
+    }
+
     /// The newest backup that can be restored.
     pub fn newest(&self) -> Option<&Kept> {
         self.backups.iter().rev().find(|backup| backup.is_restorable())

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "what a server said when a test fails")]
 
 mod changes;
+mod expiry;
 mod failover;
 mod large;
 #[path = "../wal/receiver.rs"]
